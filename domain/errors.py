@@ -1,0 +1,102 @@
+"""What can go wrong, in words that both doors (HTTP and sockets) translate."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Code(StrEnum):
+    """Every error code that a client can see."""
+
+    INVALID_JSON = "invalid_json"
+    INVALID_TYPE = "invalid_type"
+    INVALID_VALUE = "invalid_value"
+    INVALID_ID = "invalid_id"
+    UNKNOWN_FIELD = "unknown_field"
+    MISSING_FIELD = "missing_field"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNKNOWN_EVENT = "unknown_event"
+    NOT_JOINED = "not_joined"
+    MISSING_TOKEN = "missing_token"  # noqa: S105 - a code, not a secret
+    INVALID_TOKEN = "invalid_token"  # noqa: S105
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    TOKEN_IN_QUERY = "token_in_query"  # noqa: S105
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    BAD_REQUEST = "bad_request"
+    OP_ID_REUSED = "op_id_reused"
+    DEVICE_LIMIT = "device_limit"
+    SOCKET_LIMIT = "socket_limit"
+    WATCH_LIMIT = "watch_limit"
+    RATE_LIMITED = "rate_limited"
+    TOO_MANY_IN_FLIGHT = "too_many_in_flight"
+    OVERLOADED = "overloaded"
+    DRAINING = "draining"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+RETRYABLE = frozenset(
+    {
+        Code.RATE_LIMITED,
+        Code.TOO_MANY_IN_FLIGHT,
+        Code.OVERLOADED,
+        Code.DRAINING,
+        Code.UNAVAILABLE,
+    }
+)
+
+
+class FieldError(NamedTuple):
+    """One field that was refused: `pointer` is a JSON Pointer (RFC 6901)."""
+
+    pointer: str
+    message: str
+
+
+class AppError(Exception):
+    """A refusal with a code and a message that says what to do next.
+
+    Nothing has been changed when it is raised, except with `unavailable`, where the
+    outcome is unknown and the same `opId` may be sent again.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        fields: Sequence[FieldError] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.fields = tuple(fields)
+        self.retry_after = retry_after
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later, unchanged."""
+        return self.code in RETRYABLE
+
+    def as_ack(self) -> dict[str, Any]:
+        """The error object of a Socket.IO ack (PROTOCOL, section 0)."""
+        error: dict[str, Any] = {
+            "code": self.code.value,
+            "message": self.message,
+            "retryable": self.retryable,
+        }
+        if self.fields:
+            error["fields"] = [field._asdict() for field in self.fields]
+        if self.retry_after is not None:
+            error["retryAfter"] = self.retry_after
+        return {"ok": False, "error": error}
+
+
+def refuse_field(code: Code, name: str, message: str) -> AppError:
+    """An AppError about the one field `name` (dots and slashes are escaped in the pointer)."""
+    shown = name[:64]
+    pointer = "/" + shown.replace("~", "~0").replace("/", "~1")
+    return AppError(code, f"{shown}: {message}", [FieldError(pointer, message)])

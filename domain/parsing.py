@@ -1,0 +1,65 @@
+"""From a client's JSON to a pydantic model, or to an error that names the field."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from domain.errors import AppError, Code, FieldError
+from domain.ids import parse_id
+
+MAX_FIELDS_SHOWN = 10
+
+
+class Payload(BaseModel):
+    """What a client sends: camelCase names, strict types, no unknown fields."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
+
+
+def _named(field: str) -> AfterValidator:
+    return AfterValidator(lambda value: parse_id(value, field))
+
+
+UserId = Annotated[str, _named("userId")]
+DeviceId = Annotated[str, _named("deviceId")]
+
+P = TypeVar("P", bound=Payload)
+
+
+def parse(model: type[P], payload: object) -> P:
+    """`payload` as a `model`; raises AppError with the code of its first fault."""
+    if not isinstance(payload, dict):
+        raise AppError(Code.INVALID_TYPE, "Expected a JSON object")
+    try:
+        return model.model_validate(payload)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def _refusal(error: ValidationError) -> AppError:
+    faults = error.errors(include_url=False, include_input=False)
+    fields = [
+        FieldError("".join(f"/{_escape(str(part)[:64])}" for part in fault["loc"]), fault["msg"])
+        for fault in faults[:MAX_FIELDS_SHOWN]
+    ]
+    first = fields[0]
+    return AppError(
+        _code(faults[0]["type"]), f"{first.pointer.lstrip('/') or 'body'}: {first.message}", fields
+    )
+
+
+def _escape(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
+
+
+def _code(kind: str) -> Code:
+    if kind == "extra_forbidden":
+        return Code.UNKNOWN_FIELD
+    if kind == "missing":
+        return Code.MISSING_FIELD
+    if kind.endswith("_type"):
+        return Code.INVALID_TYPE
+    return Code.INVALID_VALUE

@@ -1,0 +1,1 @@
+"""Everything that is live: gateway, transport, fan-out, presence and the stats service."""

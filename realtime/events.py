@@ -1,0 +1,275 @@
+"""What clients can ask for over a socket: each event, its payload, its handler."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from domain.errors import AppError, Code
+from domain.identity import Identity
+from domain.ids import parse_id
+from domain.parsing import DeviceId, Payload, UserId, parse
+from domain.patch import Patch, parse_patch
+from domain.presence import MAX_NOTE, Attendance, Status, entry
+from domain.times import iso
+from realtime import protocol
+from realtime.connection import Connection, ack_frame
+from realtime.delivery import Delivery
+from realtime.fanout import Fanout
+from realtime.gateway import Answer, EventSpec, Gateway
+from realtime.limits import LiveLimits
+from realtime.presence import PresenceService
+from realtime.rooms import Rooms
+from realtime.stats import StatsService, Verdict
+
+Clock = Callable[[], int]
+
+
+class Join(Payload):
+    """`presence:join`."""
+
+    user_id: UserId | None = None
+    device_id: DeviceId | None = None
+    rev: Annotated[int, Field(ge=0)] | None = None
+    status: Annotated[Status, Field(strict=False)] | None = None
+
+
+class SetStatus(Payload):
+    """`presence:status`."""
+
+    status: Annotated[Status, Field(strict=False)]
+    note: Annotated[str, StringConstraints(max_length=MAX_NOTE)] = ""
+
+
+class Users(Payload):
+    """`presence:watch` and `presence:unwatch`."""
+
+    user_ids: list[UserId]
+
+
+class Refresh(Payload):
+    """`auth:refresh`."""
+
+    token: str
+
+
+class Nothing(Payload):
+    """An event without a payload."""
+
+
+def parse_join(payload: Any) -> Join:
+    """A Join, also from a bare user id or nothing."""
+    if isinstance(payload, str):
+        return Join(user_id=parse_id(payload))
+    return parse(Join, {} if payload is None else payload)
+
+
+def parse_ping(payload: Any) -> Any:
+    """The `t` to send back: a number or a short text."""
+    if payload is None:
+        return None
+    if not isinstance(payload, dict) or payload.keys() - {"t"}:
+        raise AppError(Code.INVALID_VALUE, "presence:ping takes {t} or nothing")
+    t = payload.get("t")
+    if not isinstance(t, int | float | str | None) or (isinstance(t, str) and len(t) > 64):
+        raise AppError(Code.INVALID_TYPE, "t must be a number or a text of at most 64 characters")
+    return t
+
+
+class Events:
+    """The handlers of namespace `/`, and what they need."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        rooms: Rooms,
+        fanout: Fanout,
+        stats: StatsService,
+        presence: PresenceService,
+        delivery: Delivery,
+        verify: Callable[[str], Awaitable[Identity]],
+        limits: LiveLimits,
+        clock: Clock,
+    ) -> None:
+        self._gateway = gateway
+        self._rooms = rooms
+        self._fanout = fanout
+        self._stats = stats
+        self._presence = presence
+        self._delivery = delivery
+        self._verify = verify
+        self._limits = limits
+        self._clock = clock
+
+    def table(self) -> dict[str, EventSpec]:
+        """Every event that clients can send."""
+
+        def patch(payload: Any) -> Patch:
+            return parse_patch(self._stats.schema, payload)
+
+        def of(model: type[Payload]) -> Callable[[Any], Payload]:
+            return lambda payload: parse(model, {} if payload is None else payload)
+
+        return {
+            protocol.JOIN: EventSpec(parse_join, self._join, before_join=True),
+            protocol.PING: EventSpec(parse_ping, self._ping, before_join=True, after_expiry=True),
+            protocol.STATUS: EventSpec(of(SetStatus), self._status),
+            protocol.LEAVE: EventSpec(of(Nothing), self._leave, after_expiry=True),
+            protocol.WATCH: EventSpec(of(Users), self._watch),
+            protocol.UNWATCH: EventSpec(of(Users), self._unwatch),
+            protocol.CLIENT_UPDATE: EventSpec(patch, self._update, in_line=True),
+            protocol.AUTH_REFRESH: EventSpec(
+                of(Refresh), self._refresh, before_join=True, after_expiry=True
+            ),
+        }
+
+    # --- presence -------------------------------------------------------------------------
+
+    async def _join(self, connection: Connection, join: Join, _: int | None) -> Answer:
+        user = connection.identity.acting_for(join.user_id)
+        if connection.joined_as not in (None, user):
+            await self.left(connection)
+        connection.device_id = join.device_id or ""
+        self._rooms.enter(user, connection)
+        try:
+            await self._fanout.wanted(user)
+            if join.status is not None:
+                await self._presence.set_status(user, join.status, "")
+            stats, profile, attendance = await self._enter(connection, user)
+        except BaseException:
+            self._rooms.leave(user, connection)
+            raise
+        if connection.closed:  # it went while we waited: nothing of it may stay
+            self._rooms.leave(user, connection)
+            await self._presence.leave(connection, user)
+            raise AppError(Code.NOT_JOINED, "The connection is closed")
+        connection.joined_as = user
+        self._delivery.caught_up(stats, connection)
+        current = join.rev is not None and join.rev == stats.rev
+        now = self._clock()
+        answer: Answer = {
+            "ok": True,
+            "userId": user,
+            "sessionId": connection.sid,
+            "stats": None if current else self._stats.schema.document(stats),
+            "presence": entry(user, profile, attendance, now),
+            "serverTime": iso(now),
+            "limits": self._limits.for_clients(),
+        }
+        if current:
+            answer["current"] = True
+        return answer
+
+    async def _enter(self, connection: Connection, user: str) -> tuple[Any, Any, Attendance]:
+        stats, profile = await asyncio.gather(self._stats.read(user), self._presence.profile(user))
+        return stats, profile, await self._presence.join(connection, user)
+
+    async def left(self, connection: Connection) -> None:
+        """Take a connection out of its room, its watches and the roster."""
+        for watched in connection.watched:
+            self._rooms.unwatch(watched, connection)
+            self._presence.forget(watched)
+        connection.watched.clear()
+        user, connection.joined_as = connection.joined_as, None
+        if user is not None:
+            self._rooms.leave(user, connection)
+            await self._presence.leave(connection, user)
+
+    async def _leave(self, connection: Connection, _: Nothing, __: int | None) -> Answer:
+        await self.left(connection)
+        return {"ok": True}
+
+    def _ping(self, connection: Connection, t: Any, _: int | None) -> Answer:
+        pong = {"t": t, "serverTime": iso(self._clock())}
+        connection.emit(protocol.PONG, pong)
+        return pong
+
+    async def _status(self, connection: Connection, wish: SetStatus, _: int | None) -> Answer:
+        user = _joined(connection)
+        shown = await self._presence.set_status(user, wish.status, wish.note)
+        return {"ok": True, "presence": shown}
+
+    async def _watch(self, connection: Connection, wish: Users, _: int | None) -> Answer:
+        users = list(dict.fromkeys(wish.user_ids))
+        most = self._limits.watch_max
+        if len(connection.watched.union(users)) > most:
+            raise AppError(Code.WATCH_LIMIT, f"A socket watches at most {most} users")
+        new = [user for user in users if user not in connection.watched]
+        for user in new:
+            self._rooms.watch(user, connection)
+        connection.watched.update(new)
+        try:
+            await asyncio.gather(*(self._fanout.wanted(user) for user in new))
+            shown = await self._presence.entries(users)
+            stats = await self._stats.read_many(users)
+        except AppError:
+            self._stop_watching(connection, new)
+            raise
+        if connection.closed:
+            self._stop_watching(connection, new)
+        self._presence.noticed(shown)
+        public = self._stats.schema.public
+        return {
+            "ok": True,
+            "users": [{**shown[user], "stats": public(stats[user])} for user in users],
+        }
+
+    async def _unwatch(self, connection: Connection, wish: Users, _: int | None) -> Answer:
+        self._stop_watching(connection, wish.user_ids)
+        return {"ok": True}
+
+    def _stop_watching(self, connection: Connection, users: list[str]) -> None:
+        for user in users:
+            self._rooms.unwatch(user, connection)
+            self._presence.forget(user)
+        connection.watched.difference_update(users)
+
+    # --- stats ----------------------------------------------------------------------------
+
+    def _update(self, connection: Connection, patch: Patch, ack: int | None) -> None:
+        user = connection.identity.acting_for(patch.user_id) if patch.user_id else None
+        if connection.in_flight() >= self._limits.max_in_flight:
+            raise AppError(
+                Code.TOO_MANY_IN_FLIGHT,
+                f"At most {self._limits.max_in_flight} updates may wait for their answer",
+            )
+        slot = connection.reserve()
+
+        def settle(verdict: Verdict) -> None:
+            if isinstance(verdict, AppError):
+                connection.settle(slot, connection.refusal(ack, verdict))
+            elif ack is None:
+                connection.settle(slot, b"")
+            else:
+                connection.settle(slot, ack_frame(ack, _update_answer(verdict)))
+
+        origin = None if ack is None else connection
+        try:
+            self._stats.submit(user or _joined(connection), patch, settle, origin)
+        except AppError as error:
+            settle(error)
+
+    # --- auth -----------------------------------------------------------------------------
+
+    async def _refresh(self, connection: Connection, wish: Refresh, _: int | None) -> Answer:
+        identity = await self._verify(wish.token)
+        if identity.user_id != connection.identity.user_id:
+            raise AppError(Code.FORBIDDEN, "The new token is another user's: connect anew")
+        connection.identity = identity
+        self._gateway.watch_expiry(connection)
+        return {"ok": True}
+
+
+def _joined(connection: Connection) -> str:
+    assert connection.joined_as is not None  # the gateway lets nobody here before
+    return connection.joined_as
+
+
+def _update_answer(verdict: Any) -> bytes:
+    duplicate = b"true" if verdict.outcome.duplicate else b"false"
+    return b'{"ok":true,"stats":%b,"rev":%d,"duplicate":%b}' % (
+        verdict.body,
+        verdict.stats.rev,
+        duplicate,
+    )

@@ -1,0 +1,132 @@
+"""Everything live, wired in one place: what to start, in which order, and how to stop it."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from domain.identity import Identity
+from domain.stats import StatsSchema
+from realtime.delivery import Delivery
+from realtime.events import Events
+from realtime.fanout import Fanout
+from realtime.gateway import Gateway
+from realtime.limits import LiveLimits
+from realtime.metrics import Metrics
+from realtime.presence import PresenceService
+from realtime.rooms import Rooms
+from realtime.stats import StatsService
+from storage.presence import PresenceRepository, Roster
+from storage.redis import RedisLink
+from storage.stats import StatsRepository
+
+log = logging.getLogger(__name__)
+
+DRAIN_BATCHES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where the live part keeps things."""
+
+    stats: StatsRepository
+    presence: PresenceRepository
+    link: RedisLink
+
+
+class Live:
+    """The live part of one process."""
+
+    def __init__(
+        self,
+        *,
+        instance: str,
+        stores: Stores,
+        schema: StatsSchema,
+        limits: LiveLimits,
+        metrics: Metrics,
+        clock: Callable[[], int],
+        verify: Callable[[str], Awaitable[Identity]],
+        client_address: Callable[[web.Request], str],
+        transports: tuple[str, ...],
+        cors_origins: str | list[str],
+    ) -> None:
+        self._limits = limits
+        self.gateway = Gateway(verify, client_address, limits, metrics, transports, cors_origins)
+        self.rooms = Rooms(self._want, self._unwant)
+        self._delivery = Delivery(self.rooms, self.gateway.io.wheel, limits, metrics)
+        self.fanout = Fanout(
+            stores.link, instance, limits, metrics, self._delivery.note, self._delivery.gap
+        )
+        self.stats = StatsService(
+            stores.stats, schema, limits, metrics, clock, self._delivery.advance
+        )
+        roster = Roster(
+            stores.link, instance, round(limits.lease * 1000), round(limits.grace * 1000)
+        )
+        self.presence = PresenceService(
+            roster,
+            stores.presence,
+            self.rooms,
+            self.fanout,
+            limits,
+            metrics,
+            clock,
+            lambda: len(self.gateway.connections),
+            self._delivery.gap,
+        )
+        events = Events(
+            self.gateway,
+            self.rooms,
+            self.fanout,
+            self.stats,
+            self.presence,
+            self._delivery,
+            verify,
+            limits,
+            clock,
+        )
+        self.gateway.serve(events.table(), events.left)
+        metrics.joined.set_function(self.rooms.members)
+
+    def _want(self, user: str) -> None:
+        self.fanout.want(user)
+
+    def _unwant(self, user: str) -> None:
+        self.fanout.unwant(user)
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        self.gateway.io.start()
+        self.stats.start()
+        self._delivery.start(self.fanout, self.stats, self.presence)
+        self.fanout.start()
+        await self.presence.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Close the transports in batches spread over `seconds`, each a little off beat.
+
+        Clients come back within a second of it: all at once they would overrun the others.
+        """
+        sockets = self.gateway.io.sockets
+        if not sockets:
+            return
+        log.info("closing %d connections", len(sockets))
+        random.shuffle(sockets)
+        size = -(-len(sockets) // DRAIN_BATCHES)
+        for at in range(0, len(sockets), size):
+            for socket in sockets[at : at + size]:
+                socket.finish("server shutdown")
+            pause = seconds / DRAIN_BATCHES if len(sockets) > 1 else 0
+            await asyncio.sleep(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - only jitter
+
+    async def stop(self) -> None:
+        """Commit what has arrived, tell it, leave the roster."""
+        await self.stats.stop()
+        await self.gateway.io.stop()
+        await self._delivery.stop()
+        await self.presence.stop()
+        await self.fanout.stop()

@@ -1,0 +1,88 @@
+"""Which connections here get what about whom."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from realtime.connection import Connection
+
+
+@dataclass(slots=True)
+class Room:
+    """A user's joined connections here, and the newest `rev` that all of them were sent."""
+
+    rev: int = 0
+    members: set[Connection] = field(default_factory=set)
+
+
+class Rooms:
+    """The users' rooms and their watchers in this process.
+
+    `want` is called when the first connection here takes an interest in a user, `unwant`
+    after the last has lost it.
+    """
+
+    def __init__(self, want: Callable[[str], None], unwant: Callable[[str], None]) -> None:
+        self._want = want
+        self._unwant = unwant
+        self._rooms: dict[str, Room] = {}
+        self._watchers: dict[str, set[Connection]] = {}
+
+    def enter(self, user: str, connection: Connection) -> Room:
+        """Add a connection to the user's room."""
+        self._note(user)
+        room = self._rooms.setdefault(user, Room())
+        room.members.add(connection)
+        return room
+
+    def leave(self, user: str, connection: Connection) -> None:
+        """Take it out again. Harmless when it is not in."""
+        room = self._rooms.get(user)
+        if room is None:
+            return
+        room.members.discard(connection)
+        if not room.members:
+            del self._rooms[user]
+            self._forget(user)
+
+    def watch(self, user: str, connection: Connection) -> None:
+        """Let a connection follow a user."""
+        self._note(user)
+        self._watchers.setdefault(user, set()).add(connection)
+
+    def unwatch(self, user: str, connection: Connection) -> None:
+        """Let it follow no more. Harmless when it does not."""
+        watchers = self._watchers.get(user)
+        if watchers is None:
+            return
+        watchers.discard(connection)
+        if not watchers:
+            del self._watchers[user]
+            self._forget(user)
+
+    def room(self, user: str) -> Room | None:
+        """The user's room, if anybody is in it."""
+        return self._rooms.get(user)
+
+    def watchers(self, user: str) -> Collection[Connection]:
+        """The connections that follow the user."""
+        return self._watchers.get(user, ())
+
+    def joined(self) -> list[str]:
+        """The users with a room here."""
+        return list(self._rooms)
+
+    def watched(self) -> list[str]:
+        """The users that somebody here follows."""
+        return list(self._watchers)
+
+    def members(self) -> int:
+        """How many connections are in rooms."""
+        return sum(len(room.members) for room in self._rooms.values())
+
+    def _note(self, user: str) -> None:
+        if user not in self._rooms and user not in self._watchers:
+            self._want(user)
+
+    def _forget(self, user: str) -> None:
+        if user not in self._rooms and user not in self._watchers:
+            self._unwant(user)

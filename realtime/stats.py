@@ -1,0 +1,271 @@
+"""The stats service: the one place that both doors lead to, with its group commit.
+
+What arrives while a commit is under way becomes the next one: one read of the users
+concerned, each user's changes folded by the rules of `domain`, one bulk write guarded by
+version. Whoever was overtaken by another instance is read and folded again. Commits go one
+after the other, so that changes are applied and answered in the order of their arrival.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import orjson
+
+from domain import patch
+from domain.errors import AppError, Code
+from domain.patch import Change, Outcome
+from domain.stats import Stats, StatsSchema
+from realtime.connection import Connection
+from realtime.limits import LiveLimits
+from realtime.metrics import Metrics
+from realtime.tasks import Loop
+from storage.stats import StatsRepository
+
+log = logging.getLogger(__name__)
+
+SHORTEST_TRY = 0.5  # seconds; a change with less left to live is answered `unavailable`
+
+
+class Committed(NamedTuple):
+    """A change's result: the stored document, also encoded, and what became of the change."""
+
+    stats: Stats
+    body: bytes
+    outcome: Outcome
+
+
+Verdict = Committed | AppError
+Settle = Callable[[Verdict], None]
+
+
+@dataclass(slots=True)
+class Submission:
+    """A change under way. `origin` needs no broadcast of it, being answered itself."""
+
+    user: str
+    change: Change
+    settle: Settle
+    origin: Connection | None
+    arrived: float
+
+
+class Advance(NamedTuple):
+    """A user's document has moved on: what to tell, and who knows already."""
+
+    user: str
+    rev: int
+    body: bytes
+    informed: Connection | None
+
+
+@dataclass(slots=True)
+class _Fold:
+    """One user's share of a commit."""
+
+    old: Stats
+    new: Stats
+    outcomes: list[Outcome | AppError] = field(default_factory=list)
+    applied_by: set[Connection | None] = field(default_factory=set)
+
+
+class StatsService:
+    """Applies changes exactly once, and reads. `announce` is told of every advance."""
+
+    def __init__(
+        self,
+        repository: StatsRepository,
+        schema: StatsSchema,
+        limits: LiveLimits,
+        metrics: Metrics,
+        clock: Callable[[], int],
+        announce: Callable[[Advance], None],
+    ) -> None:
+        self.schema = schema
+        self._repository = repository
+        self._limits = limits
+        self._metrics = metrics
+        self._clock = clock
+        self._announce = announce
+        self._queue: deque[Submission] = deque()
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._loop = Loop("group commit", self._step, 0.0)
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._loop.start()
+
+    async def stop(self) -> None:
+        """Commit what has arrived, then end."""
+        try:
+            async with asyncio.timeout(2 * self._limits.write_timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("stopping with %d changes uncommitted", len(self._queue))
+        await self._loop.stop()
+
+    # --- reading ------------------------------------------------------------------------
+
+    async def read(self, user: str) -> Stats:
+        """A user's stats; raises AppError `unavailable`."""
+        return (await self.read_many([user]))[user]
+
+    async def read_many(self, users: list[str]) -> dict[str, Stats]:
+        """Several users' stats in one read."""
+        return await self._repository.read(users, self._limits.read_timeout)
+
+    async def revs(self, users: list[str]) -> dict[str, int]:
+        """The stored revs of those users that have any."""
+        return await self._repository.revs(users, self._limits.read_timeout)
+
+    async def count(self) -> int:
+        """About how many users have stats."""
+        return await self._repository.count(self._limits.read_timeout)
+
+    def encode(self, stats: Stats) -> bytes:
+        """The stats document as JSON."""
+        return orjson.dumps(self.schema.document(stats))
+
+    # --- changing -----------------------------------------------------------------------
+
+    async def apply(self, user: str, change: Change) -> Committed:
+        """Apply a change durably; raises AppError."""
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+
+        def settle(result: Verdict) -> None:
+            if not verdict.done():
+                verdict.set_result(result)
+
+        self.submit(user, change, settle)
+        result = await verdict
+        if isinstance(result, AppError):
+            raise result
+        return result
+
+    def submit(
+        self, user: str, change: Change, settle: Settle, origin: Connection | None = None
+    ) -> None:
+        """Queue a change; `settle` is called with its verdict, in order of submission.
+
+        Raises AppError `overloaded` when too many wait.
+        """
+        if len(self._queue) >= self._limits.max_waiting:
+            raise AppError(Code.OVERLOADED, "Too many changes wait; try again", retry_after=1.0)
+        now = asyncio.get_running_loop().time()
+        self._queue.append(Submission(user, change, settle, origin, now))
+        self._arrived.set()
+        self._idle.clear()
+
+    async def _step(self) -> None:
+        await self._arrived.wait()
+        batch = self._take()
+        self._metrics.waiting.set(len(self._queue))
+        if not self._queue:
+            self._arrived.clear()
+        if batch:
+            await self._commit(batch)
+        if not self._queue:
+            self._idle.set()
+
+    def _take(self) -> list[Submission]:
+        """The next batch, without those whose time is over."""
+        now = asyncio.get_running_loop().time()
+        batch: list[Submission] = []
+        while self._queue and len(batch) < self._limits.max_batch:
+            submission = self._queue.popleft()
+            if now - submission.arrived > self._limits.write_timeout - SHORTEST_TRY:
+                submission.settle(_unavailable())
+            else:
+                batch.append(submission)
+        return batch
+
+    async def _commit(self, batch: list[Submission]) -> None:
+        by_user: dict[str, list[Submission]] = {}
+        for submission in batch:
+            by_user.setdefault(submission.user, []).append(submission)
+        try:
+            folds = await self._write(by_user, batch[0].arrived + self._limits.write_timeout)
+        except AppError as error:
+            self._fail(batch, error)
+            return
+        except Exception:
+            log.exception("a group commit failed")
+            self._fail(batch, AppError(Code.INTERNAL, "Something went wrong on the server"))
+            return
+        self._settle(batch, folds)
+
+    async def _write(
+        self, by_user: dict[str, list[Submission]], deadline: float
+    ) -> dict[str, _Fold]:
+        """Fold and store until nobody was overtaken; raises AppError `unavailable`."""
+        loop = asyncio.get_running_loop()
+        done: dict[str, _Fold] = {}
+        users = set(by_user)
+        while users:
+            stored = await self._repository.read(users, _left(deadline, loop.time()))
+            folds = {user: self._fold(stored[user], by_user[user]) for user in users}
+            writes = [(f.old, f.new) for f in folds.values() if f.new is not f.old]
+            if writes:
+                users = await self._repository.write(writes, _left(deadline, loop.time()))
+            else:
+                users = set()
+            done |= folds
+            if users:
+                self._metrics.overtaken.inc(len(users))
+                await asyncio.sleep(random.uniform(0, 0.005))  # noqa: S311 - only jitter
+        return done
+
+    def _fold(self, stored: Stats, submissions: Iterable[Submission]) -> _Fold:
+        fold = _Fold(stored, stored)
+        now = self._clock()
+        for submission in submissions:
+            before = fold.new
+            try:
+                fold.new, outcome = patch.apply(self.schema, before, submission.change, now)
+            except AppError as error:
+                fold.outcomes.append(error)
+                continue
+            fold.outcomes.append(outcome)
+            if fold.new.rev != before.rev:
+                fold.applied_by.add(submission.origin)
+        return fold
+
+    def _settle(self, batch: list[Submission], folds: dict[str, _Fold]) -> None:
+        now = asyncio.get_running_loop().time()
+        self._metrics.batch_size.observe(len(batch))
+        bodies = {user: self.encode(fold.new) for user, fold in folds.items()}
+        outcomes = {user: iter(fold.outcomes) for user, fold in folds.items()}
+        for submission in batch:
+            user = submission.user
+            outcome = next(outcomes[user])
+            self._metrics.commit_seconds.observe(now - submission.arrived)
+            if isinstance(outcome, AppError):
+                submission.settle(outcome)
+            else:
+                submission.settle(Committed(folds[user].new, bodies[user], outcome))
+        for user, fold in folds.items():
+            if fold.new.rev != fold.old.rev:
+                only = next(iter(fold.applied_by)) if len(fold.applied_by) == 1 else None
+                self._announce(Advance(user, fold.new.rev, bodies[user], only))
+
+    def _fail(self, batch: list[Submission], error: AppError) -> None:
+        for submission in batch:
+            submission.settle(error)
+
+
+def _left(deadline: float, now: float) -> float:
+    return max(SHORTEST_TRY / 2, deadline - now)
+
+
+def _unavailable() -> AppError:
+    return AppError(
+        Code.UNAVAILABLE,
+        "The database does not answer; send the same opId again",
+        retry_after=1.0,
+    )

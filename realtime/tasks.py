@@ -1,0 +1,75 @@
+"""Owners of tasks: whoever starts one also stops it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """A set of running tasks with one end: `close` cancels and awaits them all."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run `work` until it ends or `close`; an exception in it is logged, once."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task %s failed", task.get_name(), exc_info=error)
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until all have ended, at most `timeout` seconds."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=timeout)
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for it. May be called again."""
+        while self._running:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+
+class Loop:
+    """A named loop: `step` again and again, `pause` seconds apart, until stopped.
+
+    A step that fails is logged and tried again after the same pause.
+    """
+
+    def __init__(self, name: str, step: Callable[[], Awaitable[None]], pause: float) -> None:
+        self.name = name
+        self._step = step
+        self._pause = pause
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; a loop that runs already goes on."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=self.name)
+
+    async def stop(self) -> None:
+        """End the loop and wait for it. May be called again."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._step()
+            except Exception:
+                log.exception("loop %s: a step failed, it will be tried again", self.name)
+            await asyncio.sleep(self._pause)

@@ -1,0 +1,355 @@
+"""One Engine.IO session, on a wire or on long-polling, and the server that holds them.
+
+Private names of python-engineio 4.15.1 are used here and only here.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import engineio
+from aiohttp import web
+from engineio import packet as eio
+from engineio.async_socket import AsyncSocket
+
+from realtime.frames import Event, Packet, ProtocolError, parse_event
+from realtime.lane import Lane
+from realtime.metrics import Metrics
+from realtime.tasks import Tasks
+from realtime.transport.wire import (
+    CONGESTED_BYTES,
+    MAX_PENDING_BYTES,
+    PROTOCOL_ERROR,
+    SLOW_READER,
+    Wire,
+    take_over,
+)
+from realtime.wheel import Timer, Wheel
+
+MAX_PACKETS_PER_POST: Final = 1024
+MAX_LANE: Final = 1024  # packets of one connection that wait for an earlier one
+UPGRADE_TIMEOUT: Final = 10.0  # seconds for the probe, as in Engine.IO for Node
+
+CONNECT_TIMEOUT: Final = "connect timeout"
+FLOOD: Final = "flood"
+
+Endpoint = Callable[["Socket", Event], Awaitable[None] | None]
+"""Takes a namespace's events: at once (None), or with work that later events wait for."""
+
+
+class Socket(AsyncSocket):
+    """One Engine.IO session, on a `Wire` or on long-polling."""
+
+    server: "EngineServer"
+    closing: bool
+    closed: bool
+
+    def __init__(self, server: "EngineServer", sid: str) -> None:
+        super().__init__(server, sid)
+        self.app: Any = None
+        """What the endpoint of namespace `/` keeps for this connection."""
+        self.wire: Wire | None = None
+        self.heard = True
+        self.alive_at = server.wheel.now
+        self.namespaces: set[str] = set()
+        self.connect_attempts = 0
+        self._latest: dict[str, bytes] = {}
+        self._queued_bytes = 0
+        self.partial: Packet | None = None
+        """An event whose binary attachments are still to come."""
+        self._lane = Lane(server.tasks, self._handle, self._refuse, MAX_LANE)
+        self._timer: Timer = server.wheel.after(server.ping_interval, self._ping)
+        self._idle_timer: Timer = Timer(None)
+        self.expect_namespace()
+
+    # --- life ---------------------------------------------------------------------------
+
+    def expect_namespace(self) -> None:
+        """Close this connection if it is in no namespace when the time is over."""
+        self._idle_timer.cancel()
+        self._idle_timer = self.server.wheel.after(
+            self.server.connect_timeout, self._check_namespace
+        )
+
+    def _check_namespace(self) -> None:
+        if not self.namespaces:
+            self.finish(CONNECT_TIMEOUT)
+
+    def _ping(self) -> None:
+        if self.closed:
+            return
+        self._note_life()
+        if self.wire is not None and self.wire.congested:
+            self.finish(SLOW_READER)
+            return
+        self._put(eio.Packet(eio.PING))
+        self._timer = self.server.wheel.after(self.server.ping_timeout, self._check_pong)
+
+    def _check_pong(self) -> None:
+        if not self.heard:
+            self.finish(self.server.reason.PING_TIMEOUT)
+            return
+        self._note_life()
+        rest = max(0.0, self.server.ping_interval - self.server.ping_timeout)
+        self._timer = self.server.wheel.after(rest, self._ping)
+
+    def _note_life(self) -> None:
+        if self.heard:
+            self.alive_at = self.server.wheel.now
+        self.heard = False
+
+    def schedule_ping(self) -> None:
+        """Nothing: the heartbeat is on the wheel since the socket was made."""
+
+    async def check_ping_timeout(self) -> bool:
+        """Nothing to do either, for the same reason."""
+        return not self.closed
+
+    def finish(self, reason: str) -> None:
+        """End this session now; its clean-up runs as a task of the server."""
+        if self.closing or self.closed:
+            return
+        self.server.tasks.spawn(self.close(wait=False, reason=reason), f"close {self.sid}")
+
+    def wire_lost(self, wire: Wire, reason: str) -> None:
+        """`wire` is of no more use; the session ends with it, if it was the session's own."""
+        if self.wire is wire:
+            self.finish(reason)
+        elif wire.probing:
+            wire.probing = False
+            self.upgrading = False
+            if not wire.transport.is_closing():
+                wire.close(1000)
+
+    async def close(
+        self, wait: bool = True, abort: bool = False, reason: str | None = None
+    ) -> None:
+        """End the session, its transport first. Harmless when it has ended."""
+        if self.closing or self.closed:
+            return
+        self.closing = True
+        self._timer.cancel()
+        self._idle_timer.cancel()
+        reason = reason or self.server.reason.SERVER_DISCONNECT
+        if reason != self.server.reason.PING_TIMEOUT:
+            self.alive_at = self.server.wheel.now
+        self.server.metrics.closed.labels(reason).inc()
+        if self.wire is not None:
+            self.wire.close(1000)
+        else:
+            self.queue.put_nowait(eio.Packet(eio.CLOSE))
+        self.closed = True
+        self._lane.clear()
+        self._latest.clear()
+        await self.server._trigger_event("disconnect", self.sid, reason, run_async=False)
+        self.server.sockets.pop(self.sid, None)
+        self.server.metrics.sockets.set(len(self.server.sockets))
+
+    # --- in -----------------------------------------------------------------------------
+
+    def receive_text(self, data: bytes) -> None:
+        """Take one Socket.IO text packet; raises ProtocolError."""
+        event = parse_event(data) if "/" in self.namespaces and self.server.endpoint else None
+        if event is None:
+            self._lane.push(data)
+        elif self._lane.busy and event.name not in self.server.unordered:
+            self._lane.push(event)
+        elif (work := self._handle(event)) is not None:
+            self._lane.run(work)
+
+    def receive_binary(self, data: bytes) -> None:
+        """Take one binary attachment."""
+        self._lane.push(bytearray(data))
+
+    def _handle(self, item: Event | bytes | bytearray) -> Awaitable[None] | None:
+        if isinstance(item, Event):
+            assert self.server.endpoint is not None
+            return self.server.endpoint(self, item)
+        return self.server.on_packet(self, item)
+
+    def _refuse(self) -> None:
+        self.finish(PROTOCOL_ERROR)
+
+    async def handle_post_request(self, environ: dict[str, Any]) -> None:
+        """Take one POST of long-polling; raises ProtocolError, which ends the session."""
+        self.heard = True
+        try:
+            body = await environ["aiohttp.request"].read()
+        except web.HTTPException as error:
+            raise ProtocolError from error
+        packets = body.split(b"\x1e")
+        if len(body) > self.server.max_http_buffer_size or len(packets) > MAX_PACKETS_PER_POST:
+            raise ProtocolError
+        for packet in packets:
+            self._receive_polled(packet)
+
+    def _receive_polled(self, packet: bytes) -> None:
+        code = packet[:1]
+        if code == b"4":
+            self.receive_text(packet[1:])
+        elif code == b"b":
+            try:
+                self.receive_binary(eio.Packet(encoded_packet=packet.decode()).data)
+            except ValueError as error:
+                raise ProtocolError from error
+        elif code == b"1":
+            self.finish(self.server.reason.CLIENT_DISCONNECT)
+        elif code != b"3":
+            raise ProtocolError
+
+    # --- out ----------------------------------------------------------------------------
+
+    def send_text(self, payload: bytes) -> None:
+        """Send one Engine.IO message, its leading `4` included. Never waits."""
+        if self.closed or self.closing:
+            return
+        if self.wire is not None:
+            self.wire.send_text(payload)
+        else:
+            self._put(eio.Packet(eio.MESSAGE, payload[1:].decode()))
+
+    def send_latest(self, key: str, payload: bytes) -> None:
+        """Like `send_text`, but while the reader is behind only the newest per `key` waits."""
+        if not self.congested:
+            self.send_text(payload)
+            return
+        if key in self._latest:
+            self.server.metrics.coalesced.inc()
+        self._latest[key] = payload
+
+    @property
+    def congested(self) -> bool:
+        """Whether the reader is so far behind that documents are better coalesced."""
+        if self.wire is not None:
+            return self.wire.congested
+        return self._queued_bytes > CONGESTED_BYTES
+
+    def flush_latest(self) -> None:
+        """Send what `send_latest` held back."""
+        latest, self._latest = self._latest, {}
+        for payload in latest.values():
+            self.send_text(payload)
+
+    async def send(self, pkt: eio.Packet) -> None:
+        """The library's way to send; raises nothing when the session has ended."""
+        if not self.closed:
+            self._put(pkt)
+
+    def _put(self, pkt: eio.Packet) -> None:
+        encoded = pkt.encode()
+        if self.wire is not None:
+            if isinstance(encoded, str):
+                self.wire.send_text(encoded.encode())
+            else:
+                self.wire.send_binary(encoded)
+            return
+        self._queued_bytes += len(encoded)
+        self.queue.put_nowait(pkt)
+        if self._queued_bytes > MAX_PENDING_BYTES:
+            self.finish(SLOW_READER)
+
+    async def poll(self) -> list[eio.Packet]:
+        """What waits for a long-poll; raises QueueEmpty when nothing came in time."""
+        self.heard = True
+        packets: list[eio.Packet] = await super().poll()
+        self._queued_bytes = sum(len(p.encode()) for p in self.queue._queue if p is not None)
+        if self._latest and not self.congested:
+            self.flush_latest()
+        return packets
+
+    # --- upgrade ------------------------------------------------------------------------
+
+    async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
+        if self.upgraded or self.upgrading:
+            return self.server._bad_request("This session is upgraded already")
+        self.upgrading = True
+        try:
+            response, wire = await self.take_over(environ["aiohttp.request"], probing=True)
+        except BaseException:
+            self.upgrading = False
+            raise
+        self.server.wheel.after(UPGRADE_TIMEOUT, lambda: self._check_upgrade(wire))
+        return response
+
+    async def take_over(
+        self, request: web.Request, *, probing: bool
+    ) -> tuple[web.WebSocketResponse, Wire]:
+        """Finish the websocket handshake of `request` for this session."""
+        server = self.server
+        return await take_over(
+            request, self, server.wheel, server.max_http_buffer_size, probing=probing
+        )
+
+    def probed(self) -> None:
+        """The probe was answered: end the long-poll that waits."""
+        self.queue.put_nowait(eio.Packet(eio.NOOP))
+
+    def _check_upgrade(self, wire: Wire) -> None:
+        if wire.probing:
+            self.wire_lost(wire, PROTOCOL_ERROR)
+
+    def upgrade(self, wire: Wire) -> None:
+        """The probe is over: from here on this session lives on `wire`."""
+        if self.closed:
+            wire.close(1000)
+            return
+        self.attach(wire)
+        while not self.queue.empty():
+            pkt = self.queue.get_nowait()
+            if pkt is not None and pkt.packet_type != eio.NOOP:
+                self._put(pkt)
+
+    def attach(self, wire: Wire) -> None:
+        """Make `wire` the transport of this session."""
+        self.wire = wire
+        self.connected = self.upgraded = True
+        self.upgrading = False
+
+
+class EngineServer(engineio.AsyncServer):
+    """Engine.IO with our sockets; set up by `SocketServer` (realtime/transport/server.py)."""
+
+    wheel: Wheel
+    tasks: Tasks
+    metrics: Metrics
+    connect_timeout: float
+    endpoint: Endpoint | None
+    unordered: frozenset[str]
+    on_packet: Callable[[Socket, bytes | bytearray], Awaitable[None]]
+    describe: Callable[[web.Request], dict[str, Any]]
+
+    async def _handle_connect(
+        self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
+    ) -> Any:
+        request = environ["aiohttp.request"]
+        socket = Socket(self, self.generate_id())
+        response: Any = None
+        if transport == "websocket":
+            try:
+                response, wire = await socket.take_over(request, probing=False)
+            except BaseException:
+                socket._timer.cancel()
+                socket._idle_timer.cancel()
+                raise
+            socket.attach(wire)
+        self.sockets[socket.sid] = socket
+        self.metrics.sockets.set(len(self.sockets))
+        socket._put(eio.Packet(eio.OPEN, self._opening(socket, transport)))
+        # The library would keep the whole request for as long as the socket lives.
+        await self._trigger_event("connect", socket.sid, self.describe(request), run_async=False)
+        if response is not None:
+            return response
+        socket.connected = True
+        return self._ok(await socket.poll(), jsonp_index=jsonp_index)
+
+    def _opening(self, socket: Socket, transport: str) -> dict[str, Any]:
+        return {
+            "sid": socket.sid,
+            "upgrades": self._upgrades(socket.sid, transport),
+            "pingTimeout": int(self.ping_timeout * 1000),
+            "pingInterval": int(self.ping_interval * 1000),
+            "maxPayload": self.max_http_buffer_size,
+        }
+
+    def _upgrades(self, sid: str, transport: str) -> list[str]:
+        upgrades = transport == "polling" and "websocket" in self.transports
+        return ["websocket"] if upgrades else []

@@ -1,0 +1,197 @@
+"""A websocket after aiohttp: its transport taken over by a callback protocol.
+
+Private names of aiohttp 3.14.5 are used here and only here.
+"""
+
+import asyncio
+from typing import Any, Final, Protocol
+
+from aiohttp import WSMsgType, web
+from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
+
+from realtime.frames import ProtocolError, make_frame
+from realtime.wheel import Wheel
+
+CONGESTED_BYTES: Final = 64 * 1024  # from here on documents are coalesced
+MAX_PENDING_BYTES: Final = 512 * 1024  # and here the reader is dropped
+CLOSE_LINGER: Final = 2.0  # seconds to take our close frame before the transport is aborted
+
+SLOW_READER: Final = "slow reader"
+PROTOCOL_ERROR: Final = "protocol error"
+TRANSPORT_CLOSE: Final = "transport close"
+CLIENT_DISCONNECT: Final = "client disconnect"
+
+
+class Session(Protocol):
+    """What a Wire tells of; `Socket` in realtime/transport/engine.py."""
+
+    heard: bool
+
+    def receive_text(self, data: bytes) -> None:
+        """Take a Socket.IO text packet."""
+
+    def receive_binary(self, data: bytes) -> None:
+        """Take a binary attachment."""
+
+    def probed(self) -> None:
+        """The upgrade's probe was answered: end the poll that waits."""
+
+    def upgrade(self, wire: "Wire") -> None:
+        """The upgrade is done."""
+
+    def flush_latest(self) -> None:
+        """The reader has caught up."""
+
+    def wire_lost(self, wire: "Wire", reason: str) -> None:
+        """The wire is of no more use."""
+
+
+class _Inbox(WebSocketDataQueue):
+    """Where aiohttp's reader puts frames: a plain list, emptied after each read."""
+
+    __slots__ = ("frames",)
+
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(None, limit, loop=loop)  # type: ignore[arg-type] # never pauses: it never fills
+        self.frames: list[Any] = []
+
+    def feed_data(self, data: Any, size: int) -> None:
+        self.frames.append(data)
+
+
+class Wire(asyncio.Protocol):
+    """One websocket after its handshake: frames in, frames out, no task of its own."""
+
+    __slots__ = ("_inbox", "_parser", "_wheel", "congested", "probing", "socket", "transport")
+
+    def __init__(
+        self,
+        socket: Session,
+        transport: asyncio.Transport,
+        wheel: Wheel,
+        max_size: int,
+        *,
+        probing: bool,
+    ) -> None:
+        self._inbox = _Inbox(max_size, wheel.loop)
+        self._wheel = wheel
+        self._parser = WebSocketReader(self._inbox, max_size, compress=False, decode_text=False)
+        self.socket = socket
+        self.transport = transport
+        self.probing = probing
+        self.congested = False
+        transport.set_write_buffer_limits(high=CONGESTED_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse and handle what arrived; anything invalid ends the connection."""
+        failed, _ = self._parser.feed_data(data)
+        frames, self._inbox.frames = self._inbox.frames, []
+        try:
+            for frame in frames:
+                if self.transport.is_closing():
+                    return
+                self._on_frame(frame)
+        except ProtocolError:
+            failed = True
+        if failed:
+            self.close(1002)
+            self.socket.wire_lost(self, PROTOCOL_ERROR)
+
+    def _on_frame(self, frame: Any) -> None:
+        kind, payload = frame[0], frame[1]
+        socket = self.socket
+        socket.heard = True
+        if kind is WSMsgType.TEXT:
+            if self.probing:
+                self._on_probe(payload)
+                return
+            code = payload[:1]
+            if code == b"4":
+                socket.receive_text(payload[1:])
+            elif code == b"1":
+                self.close(1000)
+                socket.wire_lost(self, CLIENT_DISCONNECT)
+            elif code not in (b"3", b"5", b"6"):
+                raise ProtocolError
+        elif kind is WSMsgType.BINARY:
+            if self.probing:
+                raise ProtocolError
+            socket.receive_binary(payload)
+        elif kind is WSMsgType.PING:
+            self.transport.write(make_frame(WSMsgType.PONG, payload))
+        elif kind is WSMsgType.CLOSE:
+            self.close(1000)
+            socket.wire_lost(self, TRANSPORT_CLOSE)
+
+    def _on_probe(self, payload: bytes) -> None:
+        if payload == b"2probe":
+            self.send_text(b"3probe")
+            self.socket.probed()
+        elif payload == b"5":
+            self.probing = False
+            self.socket.upgrade(self)
+        else:
+            raise ProtocolError
+
+    def send_text(self, payload: bytes) -> None:
+        """Send one text frame. A reader far behind is dropped instead."""
+        self._write(make_frame(WSMsgType.TEXT, payload))
+
+    def send_binary(self, payload: bytes) -> None:
+        """Send one binary frame, likewise."""
+        self._write(make_frame(WSMsgType.BINARY, payload))
+
+    def _write(self, frame: bytes) -> None:
+        transport = self.transport
+        if transport.is_closing():
+            return
+        transport.write(frame)
+        if self.congested and transport.get_write_buffer_size() > MAX_PENDING_BYTES:
+            transport.abort()
+            self.socket.wire_lost(self, SLOW_READER)
+
+    def pause_writing(self) -> None:
+        """The reader is behind by more than CONGESTED_BYTES."""
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        """The reader has caught up: it gets the newest documents that it missed."""
+        self.congested = False
+        self.socket.flush_latest()
+
+    def close(self, code: int) -> None:
+        """Send a close frame and end the transport, at the latest after CLOSE_LINGER."""
+        if not self.transport.is_closing():
+            self.transport.write(make_frame(WSMsgType.CLOSE, code.to_bytes(2, "big")))
+            self.transport.close()
+            self._wheel.after(CLOSE_LINGER, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The TCP connection is gone."""
+        self.socket.wire_lost(self, TRANSPORT_CLOSE)
+
+
+async def take_over(
+    request: web.Request, socket: Session, wheel: Wheel, max_size: int, *, probing: bool
+) -> tuple[web.WebSocketResponse, Wire]:
+    """Do the websocket handshake with aiohttp, then take the transport from it.
+
+    Raises HTTPBadRequest for a bad handshake and ConnectionResetError for a client gone.
+    """
+    http: Any = request.protocol
+    early, http._message_tail = http._message_tail, b""
+    response = web.WebSocketResponse(compress=False, decode_text=False)
+    await response.prepare(request)
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("client left during the handshake")
+    wire = Wire(socket, transport, wheel, max_size, probing=probing)
+    transport.set_protocol(wire)
+    # For aiohttp the connection ends here: no request, task or reader of its own stays.
+    http.transport = None
+    http._payload_parser = None
+    http.connection_lost(None)
+    response._eof_sent = True
+    if early:
+        wheel.loop.call_soon(wire.data_received, early)
+    return response, wire

@@ -1,0 +1,1 @@
+"""The aiohttp application: settings, wiring, auth, routes, metrics and the command line."""

@@ -1,0 +1,62 @@
+"""`python -m server`: serve, or one of the commands."""
+
+import argparse
+import asyncio
+import sys
+import warnings
+
+import uvloop
+from jwt.warnings import InsecureKeyLengthWarning
+
+from domain.errors import AppError
+from domain.identity import Role
+from domain.ids import parse_id
+from server import logs
+from server.auth import mint
+from server.embedded import EmbeddedError
+from server.serve import serve, with_secret
+from server.settings import Settings, SettingsError, load
+
+
+def main() -> int:
+    """Run the command that the arguments name; answers the exit code."""
+    arguments = _parser().parse_args()
+    try:
+        settings = load()
+        if arguments.command == "token":
+            return _token(settings, arguments.user, Role(arguments.role))
+        return _serve(settings)
+    except (SettingsError, EmbeddedError, AppError) as error:
+        sys.stderr.write(f"{error}\n")
+    except OSError as error:
+        sys.stderr.write(f"cannot serve: {error}\n")
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m server", description="livetally: the live backend for games and apps."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="serve (the default)")
+    token = commands.add_parser("token", help="print a token for a user")
+    token.add_argument("user", metavar="USER")
+    token.add_argument("--role", choices=[role.value for role in Role], default="user")
+    return parser
+
+
+def _serve(settings: Settings) -> int:
+    logs.set_up(settings.log_level, settings.log_format)
+    warnings.simplefilter("ignore", InsecureKeyLengthWarning)  # with_secret decides about that
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))
+    return 0
+
+
+def _token(settings: Settings, user: str, role: Role) -> int:
+    sys.stdout.write(mint(with_secret(settings), parse_id(user, "USER"), role) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

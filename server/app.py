@@ -1,0 +1,169 @@
+"""The application, wired once, top to bottom."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+from aiohttp import web
+
+from domain.errors import AppError, Code
+from realtime.live import Live, Stores
+from server import stats
+from server.auth import TokenVerifier, fetch_jwks, keys_of
+from server.cors import Cors
+from server.health import Health
+from server.keys import DRAINING, HEALTH, LIMITS, LIVE, METRICS, SETTINGS, VERIFIER
+from server.limits import RequestLimits
+from server.metrics import HttpMetrics
+from server.problems import MAX_BODY, Handler, add_request_id, problems, request_id
+from server.settings import Settings
+from storage.mongo import Mongo
+from storage.names import RedisNames
+from storage.presence import PresenceRepository
+from storage.redis import RedisLink
+from storage.stats import StatsRepository
+
+log = logging.getLogger(__name__)
+
+SOCKET_PATH = "/socket.io"
+FREE = ("/health", "/metrics")
+
+
+def now_ms() -> int:
+    """The wall clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def create_app(settings: Settings) -> web.Application:
+    """The whole server for `settings`, which must name a MongoDB and a Redis.
+
+    Nothing connects before the application starts. Raises SettingsError.
+    """
+    if settings.mongodb_uri is None or settings.redis_url is None:
+        raise ValueError("create_app needs mongodb_uri and redis_url")
+    instance = secrets.token_hex(6)
+    names = RedisNames(settings.redis_prefix)
+    schema = settings.schema_of_stats()
+    mongo = Mongo(settings.mongodb_uri, settings.mongodb_db)
+    link = RedisLink(settings.redis_url, names, settings.redis_timeout)
+    metrics = HttpMetrics()
+    limits = RequestLimits(settings)
+    jwks = _JwksSession()
+    verifier = TokenVerifier(
+        keys_of(settings, jwks.fetch), settings.jwt_issuer, settings.jwt_audience
+    )
+    live = Live(
+        instance=instance,
+        stores=Stores(StatsRepository(mongo, schema), PresenceRepository(mongo), link),
+        schema=schema,
+        limits=settings.limits(),
+        metrics=metrics.live,
+        clock=now_ms,
+        verify=verifier.verify,
+        client_address=limits.client_address,
+        transports=settings.transports,
+        cors_origins="*" if "*" in settings.cors_origin else list(settings.cors_origin),
+    )
+    draining = asyncio.Event()
+    health = Health(instance, mongo, link, live, now_ms, draining)
+    cors = Cors(settings.cors_origin, SOCKET_PATH)
+
+    app = web.Application(
+        middlewares=[log_requests, metrics.count, cors.answer, problems, admit],
+        client_max_size=MAX_BODY,
+    )
+    app[SETTINGS] = settings
+    app[VERIFIER] = verifier
+    app[LIMITS] = limits
+    app[METRICS] = metrics
+    app[LIVE] = live
+    app[HEALTH] = health
+    app[DRAINING] = draining
+    app.on_response_prepare.append(add_request_id)
+
+    app.add_routes(stats.ROUTES)
+    app.add_routes(
+        [
+            web.get("/health", health.show),
+            web.get("/health/live", health.live),
+            web.get("/health/ready", health.ready),
+            web.get("/metrics", metrics.show),
+        ]
+    )
+    live.gateway.io.attach(app, SOCKET_PATH)
+
+    async def clients(_: web.Application) -> AsyncIterator[None]:
+        yield
+        await jwks.close()
+        await link.close()
+        await mongo.close()
+
+    async def running(_: web.Application) -> AsyncIterator[None]:
+        await live.start()
+        await health.start()
+        metrics.start()
+        yield
+        await metrics.stop()
+        await health.stop()
+        await live.stop()
+
+    app.cleanup_ctx.extend([clients, running])
+    return app
+
+
+class _JwksSession:
+    """An HTTP client for JWKS, made on first use."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def fetch(self, url: str) -> dict[str, object]:
+        """The JWKS document at `url`."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        return await fetch_jwks(self._session, url)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+@web.middleware
+async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let new live connections in while there is room; everything else passes."""
+    if not request.path.startswith(SOCKET_PATH) or "sid" in request.query:
+        return await handler(request)
+    app = request.app
+    if app[DRAINING].is_set():
+        raise AppError(Code.DRAINING, "This instance is going down: reconnect", retry_after=1.0)
+    most = app[SETTINGS].max_connections
+    if most and app[LIVE].gateway.sockets() >= most:
+        raise AppError(Code.OVERLOADED, "This instance is full: try again", retry_after=5.0)
+    limits = app[LIMITS]
+    limits.connection(limits.client_address(request))
+    return await handler(request)
+
+
+@web.middleware
+async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One line a request: DEBUG, or WARNING when it failed here."""
+    started = time.monotonic()
+    response = await handler(request)
+    level = logging.WARNING if response.status >= 500 else logging.DEBUG
+    if log.isEnabledFor(level) and not request.path.startswith(FREE):
+        log.log(
+            level,
+            "%s %s %d",
+            request.method,
+            request.path[:200],
+            response.status,
+            extra={
+                "request": request_id(request),
+                "ms": round((time.monotonic() - started) * 1000, 1),
+            },
+        )
+    return response

@@ -1,0 +1,154 @@
+"""Health: for people (`/health`), for orchestrators (`/health/live`, `/health/ready`)."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from domain.errors import AppError
+from domain.times import iso
+from realtime.live import Live
+from realtime.tasks import Loop
+from storage.mongo import Mongo
+from storage.redis import RedisAway, RedisLink
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY = 1.0  # seconds
+CHECK_TIMEOUT = 2.0
+COUNT_EVERY = 10.0
+VERSION = version("livetally")
+
+
+class Health:
+    """What the last look at MongoDB and Redis has shown; answers never wait for either."""
+
+    def __init__(
+        self,
+        instance: str,
+        mongo: Mongo,
+        link: RedisLink,
+        live: Live,
+        clock: Callable[[], int],
+        draining: asyncio.Event,
+    ) -> None:
+        self._instance = instance
+        self._mongo = mongo
+        self._link = link
+        self._live = live
+        self._clock = clock
+        self._draining = draining
+        self._started = time.monotonic()
+        self._mongodb_up = False
+        self._redis_up = False
+        self._users = 0
+        self._counted_at = -COUNT_EVERY
+        self._cluster: tuple[int, int] | None = None
+        self._loop = Loop("health", self._look, CHECK_EVERY)
+
+    async def start(self) -> None:
+        """Look once, then again and again."""
+        await self._look()
+        self._loop.start()
+
+    async def stop(self) -> None:
+        """End."""
+        await self._loop.stop()
+
+    async def _look(self) -> None:
+        await asyncio.gather(self._look_at_mongodb(), self._look_at_redis())
+
+    async def _look_at_mongodb(self) -> None:
+        try:
+            await self._mongo.ping(CHECK_TIMEOUT)
+            self._note("MongoDB", self._mongodb_up, True)
+            self._mongodb_up = True
+            if time.monotonic() - self._counted_at >= COUNT_EVERY:
+                self._users = await self._live.stats.count()
+                self._counted_at = time.monotonic()
+        except AppError:
+            self._note("MongoDB", self._mongodb_up, False)
+            self._mongodb_up = False
+
+    async def _look_at_redis(self) -> None:
+        try:
+            await self._link.ping()
+        except RedisAway:
+            self._note("Redis", self._redis_up, False)
+            self._redis_up = False
+            self._cluster = None
+        else:
+            self._note("Redis", self._redis_up, True)
+            self._redis_up = True
+            self._cluster = await self._live.presence.counts()
+
+    def _note(self, name: str, was_up: bool, is_up: bool) -> None:
+        if was_up != is_up:
+            log.log(
+                logging.INFO if is_up else logging.ERROR,
+                "%s is %s",
+                name,
+                "reachable" if is_up else "away",
+            )
+
+    def reasons(self) -> list[str]:
+        """Why this process should get no traffic now; empty when it should."""
+        reasons = []
+        if self._draining.is_set():
+            reasons.append("draining")
+        if not self._mongodb_up:
+            reasons.append("mongodb away")
+        if self._redis_up and self._live.fanout.deaf:
+            reasons.append("own messages do not come back through redis")
+        return reasons
+
+    async def show(self, _: web.Request) -> web.Response:
+        """GET /health."""
+        status = "OK" if self._redis_up else "DEGRADED"
+        if not self._mongodb_up:
+            status = "DOWN"
+        connections = self._live.gateway.connections.values()
+        here = {
+            "connectedClients": len(connections),
+            "connectedUsers": len({connection.identity.user_id for connection in connections}),
+        }
+        cluster = self._cluster
+        body: dict[str, Any] = {
+            "status": status,
+            "timestamp": iso(self._clock()),
+            "connectedClients": cluster[0] if cluster else here["connectedClients"],
+            "connectedUsers": cluster[1] if cluster else here["connectedUsers"],
+            "totalUsers": self._users,
+            "uptime": round(time.monotonic() - self._started, 3),
+            "version": VERSION,
+            "instance": {"id": self._instance, **here, "ready": not self.reasons()},
+            "components": {
+                "mongodb": {"status": "up" if self._mongodb_up else "down"},
+                "redis": {"status": "up" if self._redis_up else "down"},
+            },
+        }
+        return _json(body, 503 if status == "DOWN" else 200)
+
+    async def live(self, _: web.Request) -> web.Response:
+        """GET /health/live: this very answer is the proof."""
+        return _json({"status": "live"}, 200)
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """GET /health/ready."""
+        if reasons := self.reasons():
+            return _json({"status": "not ready", "reasons": reasons}, 503)
+        return _json({"status": "ready"}, 200)
+
+
+def _json(body: dict[str, Any], status: int) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(body),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

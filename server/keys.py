@@ -1,0 +1,20 @@
+"""What the application holds, by typed key."""
+
+import asyncio
+
+from aiohttp import web
+
+from realtime.live import Live
+from server.auth import TokenVerifier
+from server.health import Health
+from server.limits import RequestLimits
+from server.metrics import HttpMetrics
+from server.settings import Settings
+
+SETTINGS = web.AppKey("settings", Settings)
+VERIFIER = web.AppKey("verifier", TokenVerifier)
+LIMITS = web.AppKey("limits", RequestLimits)
+METRICS = web.AppKey("metrics", HttpMetrics)
+LIVE = web.AppKey("live", Live)
+HEALTH = web.AppKey("health", Health)
+DRAINING = web.AppKey("draining", asyncio.Event)

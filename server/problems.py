@@ -1,0 +1,151 @@
+"""Errors over HTTP: RFC 9457 problems, one table from codes to statuses."""
+
+import logging
+import math
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
+
+from domain.errors import AppError, Code
+
+log = logging.getLogger(__name__)
+
+STATUS: dict[Code, int] = {
+    Code.INVALID_JSON: 400,
+    Code.INVALID_TYPE: 400,
+    Code.INVALID_VALUE: 400,
+    Code.INVALID_ID: 400,
+    Code.UNKNOWN_FIELD: 400,
+    Code.MISSING_FIELD: 400,
+    Code.BAD_REQUEST: 400,
+    Code.TOKEN_IN_QUERY: 400,
+    Code.UNKNOWN_EVENT: 400,
+    Code.NOT_JOINED: 400,
+    Code.WATCH_LIMIT: 400,
+    Code.MISSING_TOKEN: 401,
+    Code.INVALID_TOKEN: 401,
+    Code.TOKEN_EXPIRED: 401,
+    Code.FORBIDDEN: 403,
+    Code.NOT_FOUND: 404,
+    Code.METHOD_NOT_ALLOWED: 405,
+    Code.OP_ID_REUSED: 409,
+    Code.DEVICE_LIMIT: 409,
+    Code.SOCKET_LIMIT: 409,
+    Code.PAYLOAD_TOO_LARGE: 413,
+    Code.UNSUPPORTED_MEDIA_TYPE: 415,
+    Code.RATE_LIMITED: 429,
+    Code.TOO_MANY_IN_FLIGHT: 429,
+    Code.INTERNAL: 500,
+    Code.OVERLOADED: 503,
+    Code.DRAINING: 503,
+    Code.UNAVAILABLE: 503,
+}
+
+_CODES = {
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.PAYLOAD_TOO_LARGE,
+    415: Code.UNSUPPORTED_MEDIA_TYPE,
+}
+
+MAX_BODY = 256 * 1024
+"""Bytes of a request's body, after decompression."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def request_id(request: web.Request) -> str:
+    """The id that the caller gave the request, if it is a harmless one, or a new one."""
+    known: str | None = request.get("request_id")
+    if known is None:
+        given = request.headers.get("X-Request-Id", "")
+        known = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request["request_id"] = known
+    return known
+
+
+async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    """Put the request's id on its answer (an `on_response_prepare` signal)."""
+    response.headers["X-Request-Id"] = request_id(request)
+
+
+def problem(request: web.Request, error: AppError) -> web.Response:
+    """The answer that tells of `error`."""
+    status = STATUS[error.code]
+    body: dict[str, Any] = {
+        "type": "about:blank" if status == 500 else f"urn:livetally:problem:{error.code.value}",
+        "title": error.code.value.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": error.message,
+        "code": error.code.value,
+        "requestId": request_id(request),
+    }
+    if error.fields:
+        body["errors"] = [field._asdict() for field in error.fields]
+    response = web.Response(
+        body=orjson.dumps(body), status=status, content_type="application/problem+json"
+    )
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Translate whatever a handler raises."""
+    try:
+        return await handler(request)
+    except AppError as error:
+        return problem(request, error)
+    except web.HTTPException as error:
+        return _translated(request, error)
+    except ConnectionResetError:
+        raise
+    except Exception:
+        log.exception(
+            "%s %s failed", request.method, request.path, extra={"request": request_id(request)}
+        )
+        return problem(request, AppError(Code.INTERNAL, "Something went wrong on the server"))
+
+
+def _translated(request: web.Request, error: web.HTTPException) -> web.Response:
+    if error.status < 400:
+        raise error
+    code = _CODES.get(error.status, Code.BAD_REQUEST)
+    details = {
+        Code.NOT_FOUND: "There is nothing at this path",
+        Code.METHOD_NOT_ALLOWED: f"This path does not take {request.method}",
+        Code.PAYLOAD_TOO_LARGE: "The body is too large",
+        Code.BAD_REQUEST: "The request is not valid HTTP for this path",
+    }
+    response = problem(request, AppError(code, details.get(code, error.reason)))
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+    return response
+
+
+async def read_json(request: web.Request) -> Any:
+    """The body as JSON; raises AppError `invalid_json` or `payload_too_large`."""
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise AppError(
+            Code.PAYLOAD_TOO_LARGE, f"The body must be at most {MAX_BODY} bytes"
+        ) from None
+    except (RequestPayloadError, ValueError):
+        raise AppError(Code.BAD_REQUEST, "The body does not match its headers") from None
+    if not body:
+        raise AppError(Code.INVALID_JSON, "The body is empty; send a JSON object")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise AppError(Code.INVALID_JSON, f"The body is not JSON: {error.msg}") from None

@@ -1,0 +1,131 @@
+"""From settings to a serving process, and from a signal back to an empty one."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+from pydantic import SecretStr
+
+from domain.identity import Role
+from server.app import create_app
+from server.auth import mint
+from server.embedded import PrivateServer, lock_data_dir, start_mongod, start_redis
+from server.keys import DRAINING, LIVE
+from server.settings import MIN_SECRET_BYTES, Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE = 75.0  # seconds
+SHUTDOWN_TIMEOUT = 5.0  # seconds for requests under way
+BACKLOG = 4096
+DEMO_USER = "demo"
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and stop what was started here, last first."""
+    stopping = _stop_signals()
+    async with AsyncExitStack() as stack:
+        settings = await with_private_servers(settings, stack)
+        app = create_app(settings)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
+        await site.start()
+        port = runner.addresses[0][1]
+        log.info("serving on http://%s:%d", settings.host, port)
+        _greet(settings, port)
+        await stopping.wait()
+        log.info("stopping: no new connections from here on")
+        app[DRAINING].set()
+        await app[LIVE].drain(settings.drain_seconds)
+        await site.stop()
+    log.info("stopped")
+
+
+def _stop_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+async def with_private_servers(settings: Settings, stack: AsyncExitStack) -> Settings:
+    """Settings with a MongoDB, a Redis and a secret: private ones where none are named."""
+    if settings.mongodb_uri is None or settings.redis_url is None:
+        stack.enter_context(lock_data_dir(settings.data_dir))
+    settings = with_secret(settings)
+    if settings.mongodb_uri is None:
+        mongod = await stack.enter_async_context(_private(start_mongod, settings.data_dir))
+        settings = settings.model_copy(update={"mongodb_uri": mongod.url})
+    if settings.redis_url is None:
+        redis = await stack.enter_async_context(_private(start_redis, settings.data_dir))
+        settings = settings.model_copy(update={"redis_url": redis.url})
+    return settings
+
+
+@asynccontextmanager
+async def _private(
+    start: Callable[[Path], Awaitable[PrivateServer]], folder: Path
+) -> AsyncIterator[PrivateServer]:
+    server = await start(folder)
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def with_secret(settings: Settings) -> Settings:
+    """Settings with a way to verify tokens; in the embedded default a secret is made and kept.
+
+    Raises SettingsError where one has to be given and is missing or short.
+    """
+    if settings.jwt_public_key is not None or settings.jwt_jwks_url is not None:
+        return settings
+    if settings.jwt_secret is None and settings.embedded:
+        return settings.model_copy(update={"jwt_secret": _kept_secret(settings.data_dir)})
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
+    if not settings.embedded and len(secret.encode()) < MIN_SECRET_BYTES:
+        raise SettingsError(
+            f"JWT_SECRET must have at least {MIN_SECRET_BYTES} bytes: set it to what "
+            "`openssl rand -hex 32` prints, the same for all instances"
+        )
+    return settings
+
+
+def _kept_secret(folder: Path) -> SecretStr:
+    path = folder / "jwt_secret"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return SecretStr(path.read_text())
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    return SecretStr(path.read_text())
+
+
+def _greet(settings: Settings, port: int) -> None:
+    """Tell a person where things are; on stdout, the log is on stderr."""
+    host = settings.host if settings.host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
+    lines = [f"livetally is live at http://{host}:{port}"]
+    if settings.jwt_secret is not None:
+        lines.append(f"  demo token ({DEMO_USER}): {mint(settings, DEMO_USER, Role.USER)}")
+        lines.append("  another user:      scripts/token USER")
+    lines.append(f"  data:              {settings.data_dir.resolve()}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,115 @@
+"""Stats over REST: the other door to the stats service."""
+
+from typing import Annotated, Any
+
+import orjson
+from aiohttp import web
+from pydantic import Field
+
+from domain.errors import AppError, Code
+from domain.identity import Identity
+from domain.ids import parse_id
+from domain.parsing import Payload, UserId, parse
+from domain.patch import parse_patch, parse_replacement
+from server.keys import LIMITS, LIVE, VERIFIER
+from server.problems import read_json
+
+BATCH_MAX = 200
+
+
+class UpdateStats(Payload):
+    """Body of `POST /api/users/updateStats`."""
+
+    user_id: UserId | None = None
+    stats: dict[str, Any]
+
+
+class Batch(Payload):
+    """Body of `POST /api/users/stats/batch`."""
+
+    user_ids: Annotated[list[UserId], Field(max_length=BATCH_MAX)]
+
+
+async def identify(request: web.Request) -> Identity:
+    """Whose request it is, counted against their limit; raises AppError."""
+    limits = request.app[LIMITS]
+    try:
+        identity = await request.app[VERIFIER].verify(_bearer(request))
+    except AppError:
+        limits.request(f"address {limits.client_address(request)}")
+        raise
+    limits.request(f"user {identity.user_id}")
+    return identity
+
+
+def _bearer(request: web.Request) -> str:
+    if request.query.keys() & {"token", "access_token"}:
+        raise AppError(
+            Code.TOKEN_IN_QUERY, "Tokens in a query string end up in logs: use Authorization"
+        )
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise AppError(Code.MISSING_TOKEN, "Send Authorization: Bearer <JWT>")
+    return token.strip()
+
+
+async def pull(request: web.Request) -> web.Response:
+    """GET /api/users/{userId}/stats."""
+    identity = await identify(request)
+    user = identity.acting_for(parse_id(request.match_info["userId"]))
+    service = request.app[LIVE].stats
+    stats = await service.read(user)
+    etag = f'"{stats.rev}"'
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if _matches(request.headers.get("If-None-Match", ""), etag):
+        return web.Response(status=304, headers=headers)
+    return _json(service.encode(stats), headers)
+
+
+def _matches(given: str, etag: str) -> bool:
+    tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    return etag in tags or "*" in tags
+
+
+async def patch(request: web.Request) -> web.Response:
+    """POST /api/users/data/patch."""
+    identity = await identify(request)
+    service = request.app[LIVE].stats
+    change = parse_patch(service.schema, await read_json(request))
+    committed = await service.apply(identity.acting_for(change.user_id), change)
+    duplicate = b"true" if committed.outcome.duplicate else b"false"
+    return _json(committed.body[:-1] + b',"duplicate":' + duplicate + b"}")
+
+
+async def update(request: web.Request) -> web.Response:
+    """POST /api/users/updateStats: last write wins."""
+    identity = await identify(request)
+    service = request.app[LIVE].stats
+    body = parse(UpdateStats, await read_json(request))
+    user = identity.acting_for(body.user_id)
+    committed = await service.apply(user, parse_replacement(service.schema, body.stats))
+    applied = b"true" if committed.outcome.applied else b"false"
+    return _json(b'{"applied":%b,"stats":%b}' % (applied, committed.body))
+
+
+async def batch(request: web.Request) -> web.Response:
+    """POST /api/users/stats/batch: public stats by user id."""
+    await identify(request)
+    users = parse(Batch, await read_json(request)).user_ids
+    service = request.app[LIVE].stats
+    found = await service.read_many(list(dict.fromkeys(users))) if users else {}
+    return _json(
+        orjson.dumps({user: service.schema.public(stats) for user, stats in found.items()})
+    )
+
+
+def _json(body: bytes, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+ROUTES = [
+    web.get("/api/users/{userId}/stats", pull),
+    web.post("/api/users/data/patch", patch),
+    web.post("/api/users/updateStats", update),
+    web.post("/api/users/stats/batch", batch),
+]

@@ -1,0 +1,80 @@
+"""The connection to MongoDB, with one way to fail: AppError `unavailable`."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymongo
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from domain.errors import AppError, Code
+
+log = logging.getLogger(__name__)
+
+Document = dict[str, Any]
+Collection = AsyncCollection[Document]
+
+
+class Mongo:
+    """One client for the process. Nothing connects before the first call.
+
+    Reads see only what a majority holds, writes answer when a majority holds them: what a
+    client was told is never rolled back.
+    """
+
+    def __init__(self, uri: str, database: str) -> None:
+        self._client: AsyncMongoClient[Document] = AsyncMongoClient(
+            uri,
+            appname="livetally",
+            connectTimeoutMS=2_000,
+            serverSelectionTimeoutMS=2_000,
+            tz_aware=True,
+        )
+        self._database = self._client.get_database(
+            database,
+            codec_options=CodecOptions(
+                tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_MS
+            ),
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority"),
+        )
+
+    def collection(self, name: str) -> Collection:
+        """The collection `name`, majority-read and majority-written."""
+        return self._database[name]
+
+    async def ping(self, timeout: float) -> None:
+        """Raise AppError `unavailable` unless a primary answers within `timeout` seconds."""
+        with available(timeout):
+            hello = await self._client.admin.command("hello")
+            if not hello.get("isWritablePrimary"):
+                raise AppError(Code.UNAVAILABLE, "The database has no primary right now")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+@contextmanager
+def available(timeout: float) -> Iterator[None]:
+    """Give the operations inside `timeout` seconds; a driver's error becomes `unavailable`."""
+    try:
+        with pymongo.timeout(timeout):
+            yield
+    except PyMongoError as error:
+        log.warning("MongoDB did not answer: %s", _brief(error))
+        raise AppError(
+            Code.UNAVAILABLE,
+            "The database does not answer; repeat the request, with the same opId if it has one",
+            retry_after=1.0,
+        ) from error
+
+
+def _brief(error: PyMongoError) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"

@@ -1,0 +1,132 @@
+"""The connections to Redis: commands, scripts, publishing, and one for listening."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple, cast
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from storage.names import RedisNames
+
+SUBSCRIBE_CHUNK = 500  # channels per command, so that one command stays small
+
+
+class RedisAway(Exception):
+    """Redis did not answer in time. Live delivery is degraded until it does."""
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise RedisAway(f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+class RedisLink:
+    """Commands and publishes; each raises RedisAway after `timeout` seconds at the latest."""
+
+    def __init__(self, url: str, names: RedisNames, timeout: float) -> None:
+        self.names = names
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=16,
+            timeout=timeout,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._redis = Redis.from_pool(pool)
+
+    async def ping(self) -> None:
+        """Raise RedisAway unless Redis answers."""
+        with _reachable():
+            await self._run("PING")
+
+    async def script(self, source: "Script", *args: str | int) -> Any:
+        """Run a Lua script; the prefix of all keys is its first argument."""
+        with _reachable():
+            return await source.on(self._redis)(args=[self.names.prefix, *args])
+
+    async def command(self, *args: str | int) -> Any:
+        """Run one command."""
+        with _reachable():
+            return await self._run(*args)
+
+    async def _run(self, *args: str | int) -> Any:
+        return await self._redis.execute_command(*args)  # type: ignore[no-untyped-call]
+
+    async def publish(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """Publish (channel, payload) pairs in order, in one round trip."""
+        with _reachable():
+            pipe = self._redis.pipeline(transaction=False)
+            for channel, payload in messages:
+                pipe.publish(channel, payload)
+            await pipe.execute()
+
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator["Listener"]:
+        """A connection of its own that receives from the channels it subscribes."""
+        pubsub = self._redis.pubsub()
+        try:
+            yield Listener(pubsub)
+        finally:
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
+
+
+class Script:
+    """A Lua script, registered with a client on first use."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._bound: tuple[Redis, Any] | None = None
+
+    def on(self, client: Redis) -> Any:
+        """The script, callable on `client`."""
+        if self._bound is None or self._bound[0] is not client:
+            self._bound = client, client.register_script(self._source)
+        return self._bound[1]
+
+
+class Message(NamedTuple):
+    """What came on `channel`; `data` is None for the confirmation of its subscription."""
+
+    channel: str
+    data: bytes | None
+
+
+class Listener:
+    """Subscriptions and what comes from them."""
+
+    def __init__(self, pubsub: PubSub) -> None:
+        self._pubsub = pubsub
+
+    async def subscribe(self, channels: Sequence[str]) -> None:
+        """Receive from these channels too."""
+        with _reachable():
+            for at in range(0, len(channels), SUBSCRIBE_CHUNK):
+                await self._pubsub.subscribe(*channels[at : at + SUBSCRIBE_CHUNK])
+
+    async def unsubscribe(self, channels: Sequence[str]) -> None:
+        """Receive from these channels no more."""
+        with _reachable():
+            for at in range(0, len(channels), SUBSCRIBE_CHUNK):
+                await self._pubsub.unsubscribe(*channels[at : at + SUBSCRIBE_CHUNK])
+
+    async def read(self) -> Message | None:
+        """The next message or confirmed subscription, waiting for it; None for anything else."""
+        with _reachable():
+            raw = await self._pubsub.get_message(timeout=None)
+        if raw is None or raw["type"] not in ("message", "subscribe"):
+            return None
+        channel = cast("bytes", raw["channel"]).decode()
+        return Message(channel, cast("bytes", raw["data"]) if raw["type"] == "message" else None)

@@ -1,0 +1,127 @@
+"""Stats in MongoDB: one document a user, replaced under a guard, many in one round trip."""
+
+import secrets
+from collections.abc import Collection as Sized
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bson.binary import Binary
+from bson.datetime_ms import DatetimeMS
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
+
+from domain.oplog import OpWindow
+from domain.stats import Stats, StatsSchema
+from storage.mongo import Collection, Document, Mongo, available
+from storage.names import STATS
+
+DUPLICATE_KEY = 11_000
+
+Write = tuple[Stats, Stats]
+"""What was read, and what shall stand in its place."""
+
+
+class StatsRepository:
+    """Reads and guarded writes of stats; every method raises AppError `unavailable`.
+
+    `_v` is the version that guards a write, `_by` the bulk write that made it, `_devices`
+    the op windows.
+    """
+
+    def __init__(self, mongo: Mongo, schema: StatsSchema) -> None:
+        self._stats: Collection = mongo.collection(STATS)
+        self._schema = schema
+
+    async def read(self, user_ids: Sized[str], timeout: float) -> dict[str, Stats]:
+        """The stats of each user, defaults for those never written."""
+        with available(timeout):
+            found = await self._stats.find({"_id": {"$in": list(user_ids)}}).to_list()
+        stored = {doc["_id"]: self._decode(doc) for doc in found}
+        return {user: stored.get(user) or self._schema.fresh(user) for user in user_ids}
+
+    async def revs(self, user_ids: Sized[str], timeout: float) -> dict[str, int]:
+        """The stored `rev` of each user that has been written."""
+        with available(timeout):
+            found = await self._stats.find(
+                {"_id": {"$in": list(user_ids)}}, projection={"rev": 1}
+            ).to_list()
+        return {doc["_id"]: doc["rev"] for doc in found}
+
+    async def count(self, timeout: float) -> int:
+        """About how many users have stats."""
+        with available(timeout):
+            return await self._stats.estimated_document_count()
+
+    async def write(self, writes: Sequence[Write], timeout: float) -> set[str]:
+        """Replace each `old` by its `new`, durably; answers the users that were overtaken.
+
+        Overtaken means that another writer was first: nothing was written for that user.
+        With a lost answer the outcome is unknown and AppError `unavailable` is raised.
+        """
+        batch = secrets.randbits(62)
+        operations = [self._operation(old, new, batch) for old, new in writes]
+        with available(timeout):
+            try:
+                result = await self._stats.bulk_write(operations, ordered=False)
+                written = result.matched_count + result.upserted_count
+            except BulkWriteError as error:
+                if not _only_races(error):
+                    raise
+                written = error.details["nMatched"] + error.details["nUpserted"]
+            if written == len(writes):
+                return set()
+            ours = await self._written_by(batch, [new.user_id for _, new in writes])
+        return {new.user_id for _, new in writes} - ours
+
+    async def _written_by(self, batch: int, user_ids: list[str]) -> set[str]:
+        # The result of a bulk write has totals only, and E11000 alone proves nothing.
+        found = self._stats.find({"_id": {"$in": user_ids}, "_by": batch}, projection=["_id"])
+        return {doc["_id"] for doc in await found.to_list()}
+
+    def _operation(self, old: Stats, new: Stats, batch: int) -> UpdateOne:
+        changed: Document = {
+            name: value
+            for name, value in new.values.items()
+            if old.version == 0 or value != old.values[name]
+        }
+        changed |= {
+            "rev": new.rev,
+            "updatedAt": DatetimeMS(new.updated_at),
+            "_v": new.version,
+            "_by": batch,
+        }
+        for key, window in new.devices.items():
+            if old.devices.get(key) is not window:
+                changed[f"_devices.{key}"] = {
+                    "ops": Binary(window.entries),
+                    "seen": DatetimeMS(window.seen),
+                }
+        update: Document = {"$set": changed}
+        if forgotten := old.devices.keys() - new.devices.keys():
+            update["$unset"] = {f"_devices.{key}": "" for key in forgotten}
+        guard = {"_id": old.user_id, "_v": old.version}
+        return UpdateOne(guard, update, upsert=old.version == 0)
+
+    def _decode(self, doc: Document) -> Stats:
+        return Stats(
+            user_id=doc["_id"],
+            values=self._schema.fill(doc),
+            rev=doc["rev"],
+            updated_at=int(doc["updatedAt"]),
+            version=doc["_v"],
+            devices=_windows(doc.get("_devices", {})),
+        )
+
+
+def _windows(devices: dict[str, Any]) -> dict[str, OpWindow]:
+    return {
+        key: OpWindow(bytes(device["ops"]), int(device["seen"])) for key, device in devices.items()
+    }
+
+
+def _only_races(error: BulkWriteError) -> bool:
+    details: Any = error.details or {}
+    errors: Iterable[Document] = details.get("writeErrors", ())
+    return not details.get("writeConcernErrors") and all(
+        one.get("code") == DUPLICATE_KEY for one in errors
+    )

@@ -1,0 +1,1 @@
+"""Tests; shared parts are imported from here as `tests.<module>`."""

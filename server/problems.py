@@ -56,6 +56,7 @@ _CODES = {
 MAX_BODY = 256 * 1024
 """Bytes of a request's body, after decompression."""
 
+_ID = web.RequestKey("request_id", str)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -63,11 +64,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def request_id(request: web.Request) -> str:
     """The id that the caller gave the request, if it is a harmless one, or a new one."""
-    known: str | None = request.get("request_id")
+    known: str | None = request.get(_ID)
     if known is None:
         given = request.headers.get("X-Request-Id", "")
         known = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        request["request_id"] = known
+        request[_ID] = known
     return known
 
 

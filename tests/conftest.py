@@ -4,16 +4,20 @@ Servers start when the first test asks. Tests that stop, kill or suspend a serve
 or `own_redis`.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import pytest
+import uvloop
 from pymongo import MongoClient
 from redis import Redis
 
 from server.embedded import PrivateServer, start_mongod, start_redis
 from tests.servers import running
+from tests.serving import Served, serving
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +85,35 @@ def redis_prefix(_redis: Redis) -> Iterator[str]:
     yield prefix
     if keys := list(_redis.scan_iter(match=f"{prefix}*", count=1000)):
         _redis.delete(*keys)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that the server runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def stores(
+    mongodb_uri: str, mongodb_name: str, redis_url: str, redis_prefix: str
+) -> dict[str, Any]:
+    """Settings that name this test's own database and key prefix."""
+    return {
+        "mongodb_uri": mongodb_uri,
+        "mongodb_db": mongodb_name,
+        "redis_url": redis_url,
+        "redis_prefix": redis_prefix,
+    }
+
+
+@pytest.fixture
+async def served(stores: dict[str, Any]) -> AsyncIterator[Served]:
+    """A server in this process, with this test's own names."""
+    async with serving(**stores) as server:
+        yield server
+
+
+@pytest.fixture
+async def http(served: Served) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client of that server, not signed in."""
+    async with aiohttp.ClientSession(served.url) as session:
+        yield session

@@ -32,6 +32,7 @@ DEMO_USER = "demo"
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain and stop what was started here, last first."""
     stopping = _stop_signals()
+    greet = _greet_developer if settings.embedded else _greet_operator
     async with AsyncExitStack() as stack:
         settings = await with_private_servers(settings, stack)
         app = create_app(settings)
@@ -47,7 +48,7 @@ async def serve(settings: Settings) -> None:
         await site.start()
         port = runner.addresses[0][1]
         log.info("serving on http://%s:%d", settings.host, port)
-        _greet(settings, port)
+        greet(settings, f"http://{_shown_host(settings.host)}:{port}")
         await stopping.wait()
         log.info("stopping: no new connections from here on")
         app[DRAINING].set()
@@ -119,13 +120,27 @@ def _kept_secret(folder: Path) -> SecretStr:
     return SecretStr(path.read_text())
 
 
-def _greet(settings: Settings, port: int) -> None:
-    """Tell a person where things are; on stdout, the log is on stderr."""
-    host = settings.host if settings.host not in ("0.0.0.0", "::") else socket.gethostname()  # noqa: S104
-    lines = [f"livetally is live at http://{host}:{port}"]
+def _greet_developer(settings: Settings, url: str) -> None:
+    """Tell a person what to do next, on stdout; the log is on stderr."""
+    lines = [f"livetally is live at {url}"]
     if settings.jwt_secret is not None:
-        lines.append(f"  demo token ({DEMO_USER}): {mint(settings, DEMO_USER, Role.USER)}")
-        lines.append("  another user:      scripts/token USER")
+        lines += [
+            f"  demo token ({DEMO_USER}): {mint(settings, DEMO_USER, Role.USER)}",
+            "  for another user:  scripts/token USER",
+        ]
     lines.append(f"  data:              {settings.data_dir.resolve()}")
+    _say(lines)
+
+
+def _greet_operator(_: Settings, url: str) -> None:
+    """With stores of one's own stdout may be a log: no token goes there."""
+    _say([f"livetally is live at {url}"])
+
+
+def _say(lines: list[str]) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+
+
+def _shown_host(host: str) -> str:
+    return socket.gethostname() if host in ("", "0.0.0.0", "::") else host  # noqa: S104

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 3000
-    workers: Annotated[int, Field(ge=1, le=1)] = 1
+    workers: Annotated[int, Field(ge=1)] = 1
 
     mongodb_uri: str | None = None
     mongodb_db: str = "livetally"
@@ -91,6 +91,8 @@ class Settings(BaseSettings):
         keys = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url]
         if sum(key is not None for key in keys) > 1:
             raise ValueError("set only one of JWT_SECRET, JWT_PUBLIC_KEY and JWT_JWKS_URL")
+        if self.workers > 1:
+            raise ValueError("WORKERS: one process serves; run more instances for more cores")
         if not self.transports or set(self.transports) - {"polling", "websocket"}:
             raise ValueError("TRANSPORTS is polling, websocket or both, separated by a comma")
         if "*" in self.cors_origin and len(self.cors_origin) > 1:

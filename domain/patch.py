@@ -148,7 +148,7 @@ def _apply_patch(
     values.update(patch.sets)
     if patch.append:
         values["timePerQuestion"] = [*values["timePerQuestion"], *patch.append][-MAX_TIMES:]
-    if values != stats.values:
+    if _differ(values, stats.values):
         return _next(stats, values, max(now, stats.updated_at), devices), Outcome()
     if devices is not stats.devices:
         return replace(stats, version=stats.version + 1, devices=devices), Outcome()
@@ -161,12 +161,28 @@ def _apply_replacement(stats: Stats, change: Replacement, now: int) -> tuple[Sta
     if at < stats.updated_at:
         return stats, Outcome(applied=False)
     values = {**stats.values, **change.fields}
-    if values == stats.values and at == stats.updated_at:
+    if at == stats.updated_at and not _differ(values, stats.values):
         return stats, Outcome()
     return _next(stats, values, at, stats.devices), Outcome()
+
+
+def _differ(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    # In Python true equals 1; in the JSON of lastGameResults they are two things.
+    return new != old or _text(new["lastGameResults"]) != _text(old["lastGameResults"])
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _next(
     stats: Stats, values: dict[str, Any], updated_at: int, devices: dict[str, oplog.OpWindow]
 ) -> Stats:
-    return Stats(stats.user_id, values, stats.rev + 1, updated_at, stats.version + 1, devices)
+    return replace(
+        stats,
+        values=values,
+        rev=stats.rev + 1,
+        updated_at=updated_at,
+        version=stats.version + 1,
+        devices=devices,
+    )

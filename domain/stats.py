@@ -125,6 +125,7 @@ class Stats:
 
     `rev` is what clients see; it grows by one with every change of a visible value.
     `version` grows with every write at all, also of the op windows: it guards the write.
+    `writers` is the storage's note of the latest writes.
     """
 
     user_id: str
@@ -133,6 +134,7 @@ class Stats:
     updated_at: int = 0
     version: int = 0
     devices: dict[str, OpWindow] = field(default_factory=dict)
+    writers: bytes = field(default=b"", compare=False)
 
 
 class StatsSchema:

@@ -11,7 +11,8 @@ from domain.identity import Identity
 from domain.ids import parse_id
 from domain.parsing import DeviceId, Payload, UserId, parse
 from domain.patch import Patch, parse_patch
-from domain.presence import MAX_NOTE, Attendance, Status, entry
+from domain.presence import MAX_NOTE, Status
+from domain.stats import Stats
 from domain.times import iso
 from realtime import protocol
 from realtime.connection import Connection, ack_frame
@@ -134,11 +135,12 @@ class Events:
         self._rooms.enter(user, connection)
         try:
             await self._fanout.wanted(user)
-            if join.status is not None:
-                await self._presence.set_status(user, join.status, "")
-            stats, profile, attendance = await self._enter(connection, user)
+            stats, shown = await asyncio.gather(
+                self._stats.read(user), self._presence.join(connection, user, join.status)
+            )
         except BaseException:
             self._rooms.leave(user, connection)
+            await self._presence.leave(connection, user)
             raise
         if connection.closed:  # it went while we waited: nothing of it may stay
             self._rooms.leave(user, connection)
@@ -146,24 +148,24 @@ class Events:
             raise AppError(Code.NOT_JOINED, "The connection is closed")
         connection.joined_as = user
         self._delivery.caught_up(stats, connection)
+        return self._welcome(connection, user, join, stats, shown)
+
+    def _welcome(
+        self, connection: Connection, user: str, join: Join, stats: Stats, shown: Answer
+    ) -> Answer:
         current = join.rev is not None and join.rev == stats.rev
-        now = self._clock()
         answer: Answer = {
             "ok": True,
             "userId": user,
             "sessionId": connection.sid,
             "stats": None if current else self._stats.schema.document(stats),
-            "presence": entry(user, profile, attendance, now),
-            "serverTime": iso(now),
+            "presence": shown,
+            "serverTime": iso(self._clock()),
             "limits": self._limits.for_clients(),
         }
         if current:
             answer["current"] = True
         return answer
-
-    async def _enter(self, connection: Connection, user: str) -> tuple[Any, Any, Attendance]:
-        stats, profile = await asyncio.gather(self._stats.read(user), self._presence.profile(user))
-        return stats, profile, await self._presence.join(connection, user)
 
     async def left(self, connection: Connection) -> None:
         """Take a connection out of its room, its watches and the roster."""

@@ -119,7 +119,8 @@ class Fanout:
             await listener.unsubscribe([self._names.user_channel(user) for user in gone])
             await listener.subscribe([self._names.user_channel(user) for user in new])
         except RedisAway as error:
-            log.warning("Redis: %s", error)
+            log.warning("Redis, subscribing: %s", error)
+            await self._listen_anew()
         self._metrics.subscriptions.set(len(self._asked))
 
     # --- in -----------------------------------------------------------------------------
@@ -221,8 +222,11 @@ class Fanout:
             self._silent_since = now
         if self.deaf:
             log.warning("messages do not come back through Redis: listening anew")
-            await self._listening.stop()
-            self._listening.start()
+            await self._listen_anew()
+
+    async def _listen_anew(self) -> None:
+        await self._listening.stop()
+        self._listening.start()
 
     def _heard_echo(self, now: float, sent: float) -> None:
         self._metrics.echo_seconds.observe(now - sent)

@@ -115,7 +115,7 @@ class Gateway:
         socket.app = connection
         self.connections[sid] = connection
         self.watch_expiry(connection)
-        log.debug("connected", extra={"session": sid, "user": identity.user_id})
+        log.info("connected", extra={"session": sid, "user": identity.user_id})
 
     async def _on_disconnect(self, sid: str, reason: str) -> None:
         connection = self.connections.pop(sid, None)
@@ -124,7 +124,7 @@ class Gateway:
         connection.closed = True
         connection.expiry.cancel()
         connection.socket.app = None
-        log.debug("disconnected: %s", reason, extra={"session": sid})
+        log.info("disconnected", extra={"session": sid, "reason": reason})
         assert self._on_left is not None
         await self._on_left(connection)
 

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 
 from domain.errors import AppError, Code
-from domain.presence import Attendance, Profile, Status, entry
+from domain.presence import ABSENT, Attendance, Profile, Status, entry
 from realtime import protocol
 from realtime.connection import Connection, encoded_event_frame
 from realtime.fanout import PRESENCE, Fanout
@@ -96,21 +97,36 @@ class PresenceService:
 
     # --- joining and leaving --------------------------------------------------------------
 
-    async def join(self, connection: Connection, user: str) -> Attendance:
-        """Enter the roster; raises AppError `socket_limit`."""
-        most = self._limits.sockets_per_user
+    async def join(self, connection: Connection, user: str, wish: Status | None) -> Entry:
+        """Enter the roster, with a status if one is wished; answers the user's entry.
+
+        Raises AppError `socket_limit`, or `unavailable` when the database is away.
+        """
+        before = await self.profile(user)
+        profile = before if wish is None else replace(before, status=wish)
+        if profile != before:
+            await self._keep(user, profile)
+        first, attendance = await self._enter(connection, user)
+        shown = entry(user, profile, attendance, self._clock())
+        if first:
+            self._metrics.edges.labels("on").inc()
+        if profile != before or (first and profile.status is not Status.OFFLINE):
+            self._tell(user, shown)
+        return shown
+
+    async def _enter(self, connection: Connection, user: str) -> tuple[bool, Attendance]:
+        """Whether it is the user's first connection, and how they stand with it."""
         if not self.reachable:
-            return self._local_attendance(user)
+            return False, self._local_attendance(user)
+        most = self._limits.sockets_per_user
         try:
             joined = await self._roster.join(user, connection.sid, connection.device_id, most)
         except RedisAway as error:
             self._lost(error)
-            return self._local_attendance(user)
+            return False, self._local_attendance(user)
         if not joined.accepted:
             raise AppError(Code.SOCKET_LIMIT, f"This user has {most} connections already")
-        if joined.first and not connection.closed:
-            await self.announce(user, "on")
-        return Attendance(joined.devices, present=True)
+        return joined.first, Attendance(joined.devices, present=True)
 
     async def leave(self, connection: Connection, user: str) -> None:
         """Leave the roster; the grace counts from the connection's last sign of life."""
@@ -130,13 +146,18 @@ class PresenceService:
     async def set_status(self, user: str, status: Status, note: str) -> Entry:
         """Keep the user's word and tell the watchers; raises AppError `unavailable`."""
         before = await self.profile(user)
-        await self._repository.set_status(
-            user, status, note, self._clock(), self._limits.read_timeout
-        )
+        profile = replace(before, status=status, note=note)
+        if profile != before:
+            await self._keep(user, profile)
         shown = (await self.entries([user]))[user]
-        if (before.status, before.note) != (status, note):
+        if profile != before:
             self._tell(user, shown)
         return shown
+
+    async def _keep(self, user: str, profile: Profile) -> None:
+        await self._repository.set_status(
+            user, profile.status, profile.note, self._clock(), self._limits.read_timeout
+        )
 
     # --- asking ---------------------------------------------------------------------------
 
@@ -175,16 +196,13 @@ class PresenceService:
 
     # --- telling --------------------------------------------------------------------------
 
-    async def announce(self, user: str, edge: str) -> None:
-        """Tell all watchers how the user stands now, unless they see no difference."""
-        self._metrics.edges.labels(edge).inc()
-        try:
-            profile = await self.profile(user)
-        except AppError:
-            log.warning("the database is away: watchers learn of an edge when it is back")
-            return
-        if profile.status is not Status.OFFLINE:
-            self._tell(user, (await self.entries([user]))[user])
+    async def _announce_offline(self, users: Sequence[str]) -> None:
+        """Tell the watchers of users that are gone; the invisible were gone before."""
+        self._metrics.edges.labels("off").inc(len(users))
+        profiles = await self._repository.read(users, self._limits.read_timeout)
+        for user, profile in profiles.items():
+            if profile.status is not Status.OFFLINE:
+                self._tell(user, entry(user, profile, ABSENT, self._clock()))
 
     def _tell(self, user: str, shown: Entry) -> None:
         body = orjson.dumps(shown)
@@ -204,10 +222,10 @@ class PresenceService:
     def noticed(self, shown: dict[str, Entry]) -> None:
         """Entries were read: watchers here that were told otherwise are told now."""
         for user, what in shown.items():
-            said = self._said.get(user)
-            if said is not None and said != Said.of(what):
-                self.deliver(user, orjson.dumps(what))
-            self._said[user] = Said.of(what)
+            said = self._said.setdefault(user, Said.of(what))
+            if said == Said.of(what) or (said.online and self._is_quiet()):
+                continue  # no news; or the roster is still filling up again
+            self.deliver(user, orjson.dumps(what))
 
     def forget(self, user: str) -> None:
         """Nobody here watches the user any more."""
@@ -263,8 +281,8 @@ class PresenceService:
             grace = round(self._limits.grace * 1000)
             seen = {user: offline_at - grace for user, offline_at in due.users.items()}
             await self._repository.seen(seen, self._limits.read_timeout)
-            for user in await self._roster.claim(due.users):
-                await self.announce(user, "off")
+            if claimed := await self._roster.claim(due.users):
+                await self._announce_offline(claimed)
         except RedisAway as error:
             self._lost(error)
         except AppError as error:

@@ -104,7 +104,7 @@ class StatsService:
     async def stop(self) -> None:
         """Commit what has arrived, then end."""
         try:
-            async with asyncio.timeout(2 * self._limits.write_timeout):
+            async with asyncio.timeout(self._limits.write_timeout + SHORTEST_TRY):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("stopping with %d changes uncommitted", len(self._queue))

@@ -150,10 +150,12 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """One line a request: DEBUG, or WARNING when it failed here."""
+    """One line a request: WARNING when it failed here, INFO when refused, else DEBUG."""
     started = time.monotonic()
     response = await handler(request)
-    level = logging.WARNING if response.status >= 500 else logging.DEBUG
+    level = logging.DEBUG
+    if response.status >= 400:
+        level = logging.WARNING if response.status >= 500 else logging.INFO
     if log.isEnabledFor(level) and not request.path.startswith(FREE):
         log.log(
             level,

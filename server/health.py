@@ -44,8 +44,8 @@ class Health:
         self._clock = clock
         self._draining = draining
         self._started = time.monotonic()
-        self._mongodb_up = False
-        self._redis_up = False
+        self._mongodb_up: bool | None = None  # not looked yet
+        self._redis_up: bool | None = None
         self._users = 0
         self._counted_at = -COUNT_EVERY
         self._cluster: tuple[int, int] | None = None
@@ -87,7 +87,7 @@ class Health:
             self._redis_up = True
             self._cluster = await self._live.presence.counts()
 
-    def _note(self, name: str, was_up: bool, is_up: bool) -> None:
+    def _note(self, name: str, was_up: bool | None, is_up: bool) -> None:
         if was_up != is_up:
             log.log(
                 logging.INFO if is_up else logging.ERROR,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -31,6 +32,7 @@ DEMO_USER = "demo"
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain and stop what was started here, last first."""
+    _raise_file_limit()
     stopping = _stop_signals()
     greet = _greet_developer if settings.embedded else _greet_operator
     async with AsyncExitStack() as stack:
@@ -55,6 +57,12 @@ async def serve(settings: Settings) -> None:
         await app[LIVE].drain(settings.drain_seconds)
         await site.stop()
     log.info("stopped")
+
+
+def _raise_file_limit() -> None:
+    """A socket is a file: take as many as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stop_signals() -> asyncio.Event:

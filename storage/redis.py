@@ -1,14 +1,16 @@
 """The connections to Redis: commands, scripts, publishing, and one for listening."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from hashlib import sha1
 from typing import Any, NamedTuple, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from storage.names import RedisNames
 
@@ -41,16 +43,57 @@ class RedisLink:
             retry=Retry(NoBackoff(), 0),
         )
         self._redis = Redis.from_pool(pool)
+        self._calls: list[_Call] = []
 
     async def ping(self) -> None:
         """Raise RedisAway unless Redis answers."""
         with _reachable():
             await self._run("PING")
 
-    async def script(self, source: "Script", *args: str | int) -> Any:
-        """Run a Lua script; the prefix of all keys is its first argument."""
-        with _reachable():
-            return await source.on(self._redis)(args=[self.names.prefix, *args])
+    async def script(self, script: "Script", *args: str | int) -> Any:
+        """Run a Lua script; the prefix of all keys is its first argument.
+
+        Calls made at the same time share a round trip: the first takes the others along.
+        """
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._calls.append((script, (self.names.prefix, *args), answer))
+        if len(self._calls) == 1:
+            await self._run_scripts(self._calls)
+        return await answer
+
+    async def _run_scripts(self, calls: list["_Call"]) -> None:
+        try:
+            await asyncio.sleep(0)  # others join in
+            self._calls = []
+            with _reachable():
+                results = await self._evaluate(calls)
+        except BaseException as error:
+            if self._calls is calls:
+                self._calls = []
+            lost = error if isinstance(error, RedisAway) else RedisAway("cancelled")
+            for _, _, answer in calls:
+                if not answer.done():
+                    answer.set_exception(lost)
+            calls[0][2].exception()  # ours is raised below
+            raise
+        for (_, _, answer), result in zip(calls, results, strict=True):
+            if answer.done():
+                continue
+            if isinstance(result, RedisError):
+                answer.set_exception(RedisAway(str(result)[:200]))
+            else:
+                answer.set_result(result)
+
+    async def _evaluate(self, calls: "Sequence[_Call]") -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for script, args, _ in calls:
+            pipe.evalsha(script.sha, 0, *args)
+        results: list[Any] = await pipe.execute(raise_on_error=False)
+        for at, result in enumerate(results):
+            if isinstance(result, NoScriptError):  # the first time, or Redis was restarted
+                script, args, _ = calls[at]
+                results[at] = await self._run("EVAL", script.source, 0, *args)
+        return results
 
     async def command(self, *args: str | int) -> Any:
         """Run one command."""
@@ -84,17 +127,14 @@ class RedisLink:
 
 
 class Script:
-    """A Lua script, registered with a client on first use."""
+    """A Lua script and the name that Redis knows it by."""
 
     def __init__(self, source: str) -> None:
-        self._source = source
-        self._bound: tuple[Redis, Any] | None = None
+        self.source = source
+        self.sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    def on(self, client: Redis) -> Any:
-        """The script, callable on `client`."""
-        if self._bound is None or self._bound[0] is not client:
-            self._bound = client, client.register_script(self._source)
-        return self._bound[1]
+
+_Call = tuple[Script, tuple[str | int, ...], "asyncio.Future[Any]"]
 
 
 class Message(NamedTuple):

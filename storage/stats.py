@@ -16,6 +16,8 @@ from storage.mongo import Collection, Document, Mongo, available
 from storage.names import STATS
 
 DUPLICATE_KEY = 11_000
+MARK = 4  # bytes that tell one bulk write from the others of the moment
+MARKS = 16
 
 Write = tuple[Stats, Stats]
 """What was read, and what shall stand in its place."""
@@ -24,8 +26,8 @@ Write = tuple[Stats, Stats]
 class StatsRepository:
     """Reads and guarded writes of stats; every method raises AppError `unavailable`.
 
-    `_v` is the version that guards a write, `_by` the bulk write that made it, `_devices`
-    the op windows.
+    `_v` is the version that guards a write, `_devices` the op windows, and `_by` the marks of
+    the 16 latest bulk writes: by them a writer finds its own write even under later ones.
     """
 
     def __init__(self, mongo: Mongo, schema: StatsSchema) -> None:
@@ -58,8 +60,8 @@ class StatsRepository:
         Overtaken means that another writer was first: nothing was written for that user.
         With a lost answer the outcome is unknown and AppError `unavailable` is raised.
         """
-        batch = secrets.randbits(62)
-        operations = [self._operation(old, new, batch) for old, new in writes]
+        mark = secrets.token_bytes(MARK)
+        operations = [self._operation(old, new, mark) for old, new in writes]
         with available(timeout):
             try:
                 result = await self._stats.bulk_write(operations, ordered=False)
@@ -70,25 +72,24 @@ class StatsRepository:
                 written = error.details["nMatched"] + error.details["nUpserted"]
             if written == len(writes):
                 return set()
-            ours = await self._written_by(batch, [new.user_id for _, new in writes])
-        return {new.user_id for _, new in writes} - ours
+            return await self._overtaken(mark, [new.user_id for _, new in writes])
 
-    async def _written_by(self, batch: int, user_ids: list[str]) -> set[str]:
+    async def _overtaken(self, mark: bytes, user_ids: list[str]) -> set[str]:
         # The result of a bulk write has totals only, and E11000 alone proves nothing.
-        found = self._stats.find({"_id": {"$in": user_ids}, "_by": batch}, projection=["_id"])
-        return {doc["_id"] for doc in await found.to_list()}
+        found = await self._stats.find({"_id": {"$in": user_ids}}, projection=["_by"]).to_list()
+        return set(user_ids) - {doc["_id"] for doc in found if mark in _marks(doc["_by"])}
 
-    def _operation(self, old: Stats, new: Stats, batch: int) -> UpdateOne:
+    def _operation(self, old: Stats, new: Stats, mark: bytes) -> UpdateOne:
         changed: Document = {
             name: value
             for name, value in new.values.items()
-            if old.version == 0 or value != old.values[name]
+            if old.version == 0 or value is not old.values[name]
         }
         changed |= {
             "rev": new.rev,
             "updatedAt": DatetimeMS(new.updated_at),
             "_v": new.version,
-            "_by": batch,
+            "_by": Binary((old.writers + mark)[-MARKS * MARK :]),
         }
         for key, window in new.devices.items():
             if old.devices.get(key) is not window:
@@ -110,7 +111,12 @@ class StatsRepository:
             updated_at=int(doc["updatedAt"]),
             version=doc["_v"],
             devices=_windows(doc.get("_devices", {})),
+            writers=bytes(doc["_by"]),
         )
+
+
+def _marks(writers: bytes) -> list[bytes]:
+    return [bytes(writers[at : at + MARK]) for at in range(0, len(writers), MARK)]
 
 
 def _windows(devices: dict[str, Any]) -> dict[str, OpWindow]:

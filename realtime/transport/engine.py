@@ -78,7 +78,7 @@ class Socket(AsyncSocket):
         if self.closed:
             return
         self._note_life()
-        if self.wire is not None and self.wire.congested:
+        if self.wire is not None and self.wire.behind_for() > self.server.ping_timeout:
             self.finish(SLOW_READER)
             return
         self._put(eio.Packet(eio.PING))
@@ -105,10 +105,10 @@ class Socket(AsyncSocket):
         return not self.closed
 
     def finish(self, reason: str) -> None:
-        """End this session now; its clean-up runs as a task of the server."""
-        if self.closing or self.closed:
-            return
-        self.server.tasks.spawn(self.close(wait=False, reason=reason), f"close {self.sid}")
+        """End this session now, transport first; its clean-up runs as a task of the server."""
+        if not self.closed:
+            self._end(reason)
+            self.server.tasks.spawn(self._clean_up(reason), "clean up")
 
     def wire_lost(self, wire: Wire, reason: str) -> None:
         """`wire` is of no more use; the session ends with it, if it was the session's own."""
@@ -123,23 +123,27 @@ class Socket(AsyncSocket):
     async def close(
         self, wait: bool = True, abort: bool = False, reason: str | None = None
     ) -> None:
-        """End the session, its transport first. Harmless when it has ended."""
-        if self.closing or self.closed:
-            return
-        self.closing = True
-        self._timer.cancel()
-        self._idle_timer.cancel()
-        reason = reason or self.server.reason.SERVER_DISCONNECT
+        """Likewise, for the library; returns when it is cleaned up."""
+        if not self.closed:
+            reason = reason or self.server.reason.SERVER_DISCONNECT
+            self._end(reason)
+            await self._clean_up(reason)
+
+    def _end(self, reason: str) -> None:
         if reason != self.server.reason.PING_TIMEOUT:
             self.alive_at = self.server.wheel.now
-        self.server.metrics.closed.labels(reason).inc()
-        if self.wire is not None:
-            self.wire.close(1000)
-        else:
-            self.queue.put_nowait(eio.Packet(eio.CLOSE))
-        self.closed = True
+        self._timer.cancel()
+        self._idle_timer.cancel()
         self._lane.clear()
         self._latest.clear()
+        if self.wire is None:
+            self.queue.put_nowait(eio.Packet(eio.CLOSE))  # for the poll that waits
+        self.closing = self.closed = True
+        if self.wire is not None:
+            self.wire.close(1000)
+        self.server.metrics.closed.labels(reason).inc()
+
+    async def _clean_up(self, reason: str) -> None:
         await self.server._trigger_event("disconnect", self.sid, reason, run_async=False)
         self.server.sockets.pop(self.sid, None)
         self.server.metrics.sockets.set(len(self.server.sockets))
@@ -174,7 +178,7 @@ class Socket(AsyncSocket):
         self.heard = True
         try:
             body = await environ["aiohttp.request"].read()
-        except web.HTTPException as error:
+        except Exception as error:  # too large, cut off, not what its headers say
             raise ProtocolError from error
         packets = body.split(b"\x1e")
         if len(body) > self.server.max_http_buffer_size or len(packets) > MAX_PACKETS_PER_POST:
@@ -200,7 +204,7 @@ class Socket(AsyncSocket):
 
     def send_text(self, payload: bytes) -> None:
         """Send one Engine.IO message, its leading `4` included. Never waits."""
-        if self.closed or self.closing:
+        if self.closed:
             return
         if self.wire is not None:
             self.wire.send_text(payload)
@@ -220,7 +224,7 @@ class Socket(AsyncSocket):
     def congested(self) -> bool:
         """Whether the reader is so far behind that documents are better coalesced."""
         if self.wire is not None:
-            return self.wire.congested
+            return self.wire.congested_since is not None
         return self._queued_bytes > CONGESTED_BYTES
 
     def flush_latest(self) -> None:

@@ -62,7 +62,7 @@ class _Inbox(WebSocketDataQueue):
 class Wire(asyncio.Protocol):
     """One websocket after its handshake: frames in, frames out, no task of its own."""
 
-    __slots__ = ("_inbox", "_parser", "_wheel", "congested", "probing", "socket", "transport")
+    __slots__ = ("_inbox", "_parser", "_wheel", "congested_since", "probing", "socket", "transport")
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Wire(asyncio.Protocol):
         self.socket = socket
         self.transport = transport
         self.probing = probing
-        self.congested = False
+        self.congested_since: float | None = None
         transport.set_write_buffer_limits(high=CONGESTED_BYTES)
 
     def data_received(self, data: bytes) -> None:
@@ -146,18 +146,25 @@ class Wire(asyncio.Protocol):
         if transport.is_closing():
             return
         transport.write(frame)
-        if self.congested and transport.get_write_buffer_size() > MAX_PENDING_BYTES:
+        if (
+            self.congested_since is not None
+            and transport.get_write_buffer_size() > MAX_PENDING_BYTES
+        ):
             transport.abort()
             self.socket.wire_lost(self, SLOW_READER)
 
     def pause_writing(self) -> None:
         """The reader is behind by more than CONGESTED_BYTES."""
-        self.congested = True
+        self.congested_since = self._wheel.now
 
     def resume_writing(self) -> None:
         """The reader has caught up: it gets the newest documents that it missed."""
-        self.congested = False
+        self.congested_since = None
         self.socket.flush_latest()
+
+    def behind_for(self) -> float:
+        """Seconds since the reader fell behind; 0.0 when it keeps up."""
+        return 0.0 if self.congested_since is None else self._wheel.now - self.congested_since
 
     def close(self, code: int) -> None:
         """Send a close frame and end the transport, at the latest after CLOSE_LINGER."""

@@ -81,6 +81,12 @@ class AppError(Exception):
         """Whether the same request may succeed later, unchanged."""
         return self.code in RETRYABLE
 
+    def inside(self, *names: str) -> "AppError":
+        """The same refusal, of a field that is inside another."""
+        prefix = "".join("/" + _escaped(name) for name in names)
+        fields = [FieldError(prefix + field.pointer, field.message) for field in self.fields]
+        return AppError(self.code, f"{'.'.join(names)}.{self.message}", fields, self.retry_after)
+
     def as_ack(self) -> dict[str, Any]:
         """The error object of a Socket.IO ack (PROTOCOL, section 0)."""
         error: dict[str, Any] = {
@@ -95,8 +101,15 @@ class AppError(Exception):
         return {"ok": False, "error": error}
 
 
+def pointer(*names: str | int) -> str:
+    """The JSON Pointer (RFC 6901) of a place, each name cut to 64 characters."""
+    return "".join("/" + _escaped(str(name)[:64]) for name in names)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 def refuse_field(code: Code, name: str, message: str) -> AppError:
-    """An AppError about the one field `name` (dots and slashes are escaped in the pointer)."""
-    shown = name[:64]
-    pointer = "/" + shown.replace("~", "~0").replace("/", "~1")
-    return AppError(code, f"{shown}: {message}", [FieldError(pointer, message)])
+    """An AppError about the one field `name`."""
+    return AppError(code, f"{name[:64]}: {message}", [FieldError(pointer(name), message)])

@@ -1,9 +1,22 @@
 """Who is asking, as their token says."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from domain.errors import AppError, Code
+
+QUERY_NAMES = frozenset({"token", "access_token", "jwt", "auth", "authorization"})
+
+
+def refuse_query_token(names: Iterable[str]) -> None:
+    """Raise AppError `token_in_query` if a query's parameter names say that it has a token."""
+    if any(name.lower() in QUERY_NAMES for name in names):
+        raise AppError(
+            Code.TOKEN_IN_QUERY,
+            "A token in a query string ends up in logs: send it as auth: {token} over a socket, "
+            "as Authorization: Bearer over REST",
+        )
 
 
 class Role(StrEnum):
@@ -32,8 +45,10 @@ class Identity:
 
         Raises AppError `forbidden`.
         """
-        if user_id is None or user_id == self.user_id:
-            return self.user_id
-        if self.role is Role.USER:
+        if not self.may_act_for(user_id):
             raise AppError(Code.FORBIDDEN, "This token acts for its own user only")
-        return user_id
+        return user_id or self.user_id
+
+    def may_act_for(self, user_id: str | None) -> bool:
+        """Whether this token acts for `user_id` (None: for oneself)."""
+        return user_id in (None, self.user_id) or self.role is not Role.USER

@@ -14,6 +14,7 @@ from domain.errors import AppError, Code
 WINDOW = 64
 MAX_DEVICES = 32
 FORGET_AFTER = 30 * 24 * 3600 * 1000
+SEEN_AGAIN_AFTER = 24 * 3600 * 1000  # a repeat is noted at most once a day
 MAX_OP_ID_LENGTH = 64
 
 _ID_BYTES = 8
@@ -63,10 +64,6 @@ class OpWindow:
         kept = self.entries[-(WINDOW - 1) * _ENTRY :]
         return OpWindow(kept + op.id_hash + op.content_hash, max(now, self.seen))
 
-    def touched(self, now: int) -> "OpWindow":
-        """This window, seen at `now`."""
-        return replace(self, seen=max(now, self.seen))
-
 
 class Repeat(Enum):
     """What the windows say of an op."""
@@ -99,6 +96,14 @@ def remember(devices: dict[str, OpWindow], op: Op, now: int) -> dict[str, OpWind
         _make_room(windows, now)
     windows[op.device] = windows.get(op.device, OpWindow()).remember(op, now)
     return windows
+
+
+def touch(devices: dict[str, OpWindow], device: str, now: int) -> dict[str, OpWindow]:
+    """The windows with `device` seen at `now`; the same object if that was noted today."""
+    window = devices[device]
+    if now - window.seen < SEEN_AGAIN_AFTER:
+        return devices
+    return {**devices, device: replace(window, seen=now)}
 
 
 def _make_room(windows: dict[str, OpWindow], now: int) -> None:

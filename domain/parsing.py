@@ -4,11 +4,13 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
-from domain.errors import AppError, Code, FieldError
+from domain.errors import AppError, Code, FieldError, pointer
 from domain.ids import parse_id
 
 MAX_FIELDS_SHOWN = 10
+INVALID_ID = "invalid_id"
 
 
 class Payload(BaseModel):
@@ -19,12 +21,17 @@ class Payload(BaseModel):
     )
 
 
-def _named(field: str) -> AfterValidator:
-    return AfterValidator(lambda value: parse_id(value, field))
+def _id(value: str) -> str:
+    try:
+        return parse_id(value)
+    except AppError as error:
+        raise PydanticCustomError(
+            INVALID_ID, "{reason}", {"reason": error.fields[0].message}
+        ) from None
 
 
-UserId = Annotated[str, _named("userId")]
-DeviceId = Annotated[str, _named("deviceId")]
+Id = Annotated[str, AfterValidator(_id)]
+"""The id of a user or a device."""
 
 P = TypeVar("P", bound=Payload)
 
@@ -42,8 +49,7 @@ def parse(model: type[P], payload: object) -> P:
 def _refusal(error: ValidationError) -> AppError:
     faults = error.errors(include_url=False, include_input=False)
     fields = [
-        FieldError("".join(f"/{_escape(str(part)[:64])}" for part in fault["loc"]), fault["msg"])
-        for fault in faults[:MAX_FIELDS_SHOWN]
+        FieldError(pointer(*fault["loc"]), fault["msg"]) for fault in faults[:MAX_FIELDS_SHOWN]
     ]
     first = fields[0]
     return AppError(
@@ -51,13 +57,11 @@ def _refusal(error: ValidationError) -> AppError:
     )
 
 
-def _escape(part: str) -> str:
-    return part.replace("~", "~0").replace("/", "~1")
-
-
 def _code(kind: str) -> Code:
     if kind == "extra_forbidden":
         return Code.UNKNOWN_FIELD
+    if kind == INVALID_ID:
+        return Code.INVALID_ID
     if kind == "missing":
         return Code.MISSING_FIELD
     if kind.endswith("_type"):

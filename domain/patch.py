@@ -100,7 +100,10 @@ def _op_id(value: object) -> str:
 def _sets(schema: StatsSchema, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise refuse_field(Code.INVALID_TYPE, "__set", "must be an object")
-    return {name: schema.check_value(name, entry) for name, entry in value.items()}
+    try:
+        return {name: schema.check_value(name, entry) for name, entry in value.items()}
+    except AppError as error:
+        raise error.inside("__set") from None
 
 
 def _canonical(
@@ -113,6 +116,13 @@ def parse_replacement(schema: StatsSchema, stats: object) -> Replacement:
     """A Replacement from `stats` of updateStats; `userId` and `rev` inside are ignored."""
     if not isinstance(stats, dict):
         raise refuse_field(Code.INVALID_TYPE, "stats", "must be an object")
+    try:
+        return _replacement(schema, stats)
+    except AppError as error:
+        raise error.inside("stats") from None
+
+
+def _replacement(schema: StatsSchema, stats: Mapping[str, Any]) -> Replacement:
     updated_at: int | None = None
     fields: dict[str, Any] = {}
     for name, value in stats.items():
@@ -140,7 +150,7 @@ def _apply_patch(
     devices = stats.devices
     if patch.op is not None:
         if oplog.check(devices, patch.op) is Repeat.SEEN:
-            return stats, Outcome(duplicate=True)
+            return _seen_again(stats, patch.op, now), Outcome(duplicate=True)
         devices = oplog.remember(devices, patch.op, now)
     values = dict(stats.values)
     for name, delta in patch.deltas.items():
@@ -153,6 +163,13 @@ def _apply_patch(
     if devices is not stats.devices:
         return replace(stats, version=stats.version + 1, devices=devices), Outcome()
     return stats, Outcome()
+
+
+def _seen_again(stats: Stats, op: Op, now: int) -> Stats:
+    devices = oplog.touch(stats.devices, op.device, now)
+    if devices is stats.devices:
+        return stats
+    return replace(stats, version=stats.version + 1, devices=devices)
 
 
 def _apply_replacement(stats: Stats, change: Replacement, now: int) -> tuple[Stats, Outcome]:

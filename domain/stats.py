@@ -1,12 +1,13 @@
 """The stats document: its fields, their ranges, and how it looks on the wire."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from domain.errors import AppError, Code, refuse_field
 from domain.oplog import OpWindow
@@ -19,6 +20,16 @@ GAME_RESULTS_BYTES = 8 * 1024
 GAME_RESULTS_DEPTH = 6
 
 Number = int | float
+
+
+def _plain(number: Number) -> Number:
+    """`2.0` is 2, as in JSON, so that it is the same content when it is sent again."""
+    if isinstance(number, float) and number.is_integer() and abs(number) <= SAFE_INTEGER:
+        return int(number)
+    return number
+
+
+Bound = Annotated[Number, AfterValidator(_plain)]
 
 
 class Kind(StrEnum):
@@ -34,9 +45,9 @@ class NumberField(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Kind
-    min: Number = 0
-    max: Number = SAFE_INTEGER
-    default: Number = 0
+    min: Bound = 0
+    max: Bound = SAFE_INTEGER
+    default: Bound = 0
     public: bool = False
 
     @model_validator(mode="after")
@@ -73,7 +84,7 @@ def as_number(name: str, value: object, kind: Kind) -> Number:
         if value != int(value):
             raise refuse_field(Code.INVALID_TYPE, name, "must be an integer")
         return int(value)
-    return value
+    return _plain(value)
 
 
 def _counter(default: int = 0, *, public: bool = False) -> NumberField:
@@ -114,7 +125,7 @@ class OwnFields(BaseModel):
         for name in self.fields:
             if not name.isidentifier() or not name.isascii() or len(name) > 64:
                 raise ValueError(f"{name!r}: use letters, digits and _, at most 64")
-            if name in RESERVED or name.startswith("__"):
+            if name in RESERVED or name.startswith("_"):
                 raise ValueError(f"{name!r} is reserved")
         return self
 
@@ -204,33 +215,36 @@ def check_game_results(value: object) -> dict[str, Any]:
     name = "lastGameResults"
     if not isinstance(value, dict):
         raise refuse_field(Code.INVALID_TYPE, name, "must be an object")
-    size = _measure(value, depth=1)
+    _check_json(name, value, depth=1)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise refuse_field(Code.INVALID_VALUE, name, "must be valid Unicode") from None
     if size > GAME_RESULTS_BYTES:
         raise refuse_field(Code.INVALID_VALUE, name, "must be at most 8 KiB of JSON")
     return value
 
 
-def _measure(value: object, depth: int) -> int:
-    """A JSON value's encoded size in bytes, checked on the way (never deeper than allowed)."""
-    name = "lastGameResults"
-    if depth > GAME_RESULTS_DEPTH and isinstance(value, dict | list):
+def _check_json(name: str, value: object, depth: int) -> None:
+    if isinstance(value, dict | list) and depth > GAME_RESULTS_DEPTH:
         raise refuse_field(
             Code.INVALID_VALUE, name, f"must be at most {GAME_RESULTS_DEPTH} levels deep"
         )
     if isinstance(value, dict):
-        for key in value:
+        for key, inner in value.items():
             _check_key(name, key)
-        inner = ((_measure(key, depth) + 1 + _measure(v, depth + 1)) for key, v in value.items())
-        return 1 + sum(inner) + max(1, len(value))
-    if isinstance(value, list):
-        return 1 + sum(_measure(entry, depth + 1) for entry in value) + max(1, len(value))
-    if isinstance(value, str):
-        return len(value.encode("utf-8", "surrogatepass")) + 2
-    if isinstance(value, int) and abs(value) > SAFE_INTEGER:
-        raise refuse_field(Code.INVALID_VALUE, name, "integers must be within 2^53-1")
-    if value is None or isinstance(value, int | float):
-        return len(str(value))
-    raise refuse_field(Code.INVALID_TYPE, name, "must be plain JSON")
+            _check_json(name, inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_json(name, inner, depth + 1)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if not -SAFE_INTEGER <= value <= SAFE_INTEGER and isinstance(value, int):
+            raise refuse_field(Code.INVALID_VALUE, name, "integers must be within 2^53-1")
+        if not math.isfinite(value):
+            raise refuse_field(Code.INVALID_VALUE, name, "numbers must be finite")
+    elif value is not None and not isinstance(value, str | bool):
+        raise refuse_field(Code.INVALID_TYPE, name, "must be plain JSON")
 
 
 def _check_key(name: str, key: object) -> None:

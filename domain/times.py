@@ -28,8 +28,10 @@ def parse_time(value: object, field: str = "updatedAt") -> int:
     millis: int | None = None
     if isinstance(value, str) and len(value) <= 40:
         millis = _from_iso(value)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    elif isinstance(value, float) and math.isfinite(value):
         millis = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        millis = value
     if millis is None or not 0 <= millis <= LAST:
         message = "must be an ISO 8601 time or milliseconds since 1970"
         raise AppError(Code.INVALID_VALUE, f"{field} {message}", [FieldError(f"/{field}", message)])

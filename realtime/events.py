@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from domain.errors import AppError, Code
 from domain.identity import Identity
 from domain.ids import parse_id
-from domain.parsing import DeviceId, Payload, UserId, parse
+from domain.parsing import Id, Payload, parse
 from domain.patch import Patch, parse_patch
 from domain.presence import MAX_NOTE, Status
 from domain.stats import Stats
@@ -30,8 +30,8 @@ Clock = Callable[[], int]
 class Join(Payload):
     """`presence:join`."""
 
-    user_id: UserId | None = None
-    device_id: DeviceId | None = None
+    user_id: Id | None = None
+    device_id: Id | None = None
     rev: Annotated[int, Field(ge=0)] | None = None
     status: Annotated[Status, Field(strict=False)] | None = None
 
@@ -46,7 +46,7 @@ class SetStatus(Payload):
 class Users(Payload):
     """`presence:watch` and `presence:unwatch`."""
 
-    user_ids: list[UserId]
+    user_ids: list[Id]
 
 
 class Refresh(Payload):
@@ -131,6 +131,7 @@ class Events:
         user = connection.identity.acting_for(join.user_id)
         if connection.joined_as not in (None, user):
             await self.left(connection)
+        again = connection.joined_as == user
         connection.device_id = join.device_id or ""
         self._rooms.enter(user, connection)
         try:
@@ -139,8 +140,9 @@ class Events:
                 self._stats.read(user), self._presence.join(connection, user, join.status)
             )
         except BaseException:
-            self._rooms.leave(user, connection)
-            await self._presence.leave(connection, user)
+            if not again:
+                self._rooms.leave(user, connection)
+                await self._presence.leave(connection, user)
             raise
         if connection.closed:  # it went while we waited: nothing of it may stay
             self._rooms.leave(user, connection)
@@ -210,7 +212,8 @@ class Events:
             raise
         if connection.closed:
             self._stop_watching(connection, new)
-        self._presence.noticed(shown)
+        else:
+            self._presence.noticed(shown)
         public = self._stats.schema.public
         return {
             "ok": True,
@@ -260,6 +263,8 @@ class Events:
             raise AppError(Code.FORBIDDEN, "The new token is another user's: connect anew")
         connection.identity = identity
         self._gateway.watch_expiry(connection)
+        if not identity.may_act_for(connection.joined_as):
+            await self.left(connection)
         return {"ok": True}
 
 

@@ -12,19 +12,18 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 from domain.bucket import TokenBucket
 from domain.errors import AppError, Code
-from domain.identity import Identity
+from domain.identity import Identity, refuse_query_token
 from realtime import protocol
 from realtime.connection import Connection
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
-from realtime.transport import FLOOD, Event, Socket, SocketServer
+from realtime.transport import FLOOD, CorsOrigins, Event, Socket, SocketServer
 
 log = logging.getLogger(__name__)
 
 BURST_SECONDS = 2  # of events that a quiet client may send at once
 FLOOD_SECONDS = 10  # of refused events in a row, then the connection ends
 LONGEST_TIMER = 60.0  # seconds; a token may live for days, a timer on the wheel does not
-QUERY_TOKENS = ("token", "access_token", "jwt", "auth", "authorization")
 
 Answer = dict[str, Any]
 Handler = Callable[[Connection, Any, int | None], Coroutine[Any, Any, Answer] | Answer | None]
@@ -53,7 +52,7 @@ class Gateway:
         limits: LiveLimits,
         metrics: Metrics,
         transports: tuple[str, ...],
-        cors_origins: str | list[str],
+        cors_origins: CorsOrigins,
     ) -> None:
         self._verify = verify
         self._client_address = client_address
@@ -86,6 +85,10 @@ class Gateway:
         """Set what clients can ask for, and what happens when one has gone."""
         self._events = events
         self._on_left = on_left
+
+    def has_session(self, sid: str | None) -> bool:
+        """Whether an Engine.IO session of this id is open."""
+        return sid in self.io.eio.sockets
 
     def sockets(self) -> int:
         """Transports open now, joined to a namespace or not."""
@@ -226,10 +229,7 @@ def _expired() -> AppError:
 
 def _token(environ: dict[str, Any], auth: Any) -> str:
     """The token of a handshake; raises AppError."""
-    if any(name in QUERY_TOKENS for name in map(str.lower, parse_qs(environ["query"]))):
-        raise AppError(
-            Code.TOKEN_IN_QUERY, "Tokens in a query string end up in logs: use auth: {token}"
-        )
+    refuse_query_token(parse_qs(environ["query"], keep_blank_values=True))
     if auth is not None and not isinstance(auth, dict):
         raise AppError(Code.INVALID_TYPE, "auth must be an object: {token}")
     token = (auth or {}).get("token")

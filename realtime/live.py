@@ -19,6 +19,7 @@ from realtime.metrics import Metrics
 from realtime.presence import PresenceService
 from realtime.rooms import Rooms
 from realtime.stats import StatsService
+from realtime.transport import CorsOrigins
 from storage.presence import PresenceRepository, Roster
 from storage.redis import RedisLink
 from storage.stats import StatsRepository
@@ -52,7 +53,7 @@ class Live:
         verify: Callable[[str], Awaitable[Identity]],
         client_address: Callable[[web.Request], str],
         transports: tuple[str, ...],
-        cors_origins: str | list[str],
+        cors_origins: CorsOrigins,
     ) -> None:
         self._limits = limits
         self.gateway = Gateway(verify, client_address, limits, metrics, transports, cors_origins)
@@ -91,6 +92,7 @@ class Live:
         )
         self.gateway.serve(events.table(), events.left)
         metrics.joined.set_function(self.rooms.members)
+        metrics.watches.set_function(self.rooms.watches)
 
     def _want(self, user: str) -> None:
         self.fanout.want(user)

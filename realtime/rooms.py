@@ -79,6 +79,10 @@ class Rooms:
         """How many connections are in rooms."""
         return sum(len(room.members) for room in self._rooms.values())
 
+    def watches(self) -> int:
+        """How many users are followed, each counted once per connection."""
+        return sum(map(len, self._watchers.values()))
+
     def _note(self, user: str) -> None:
         if user not in self._rooms and user not in self._watchers:
             self._want(user)

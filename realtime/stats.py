@@ -211,10 +211,13 @@ class StatsService:
             stored = await self._repository.read(users, _left(deadline, loop.time()))
             folds = {user: self._fold(stored[user], by_user[user]) for user in users}
             writes = [(f.old, f.new) for f in folds.values() if f.new is not f.old]
+            users = set()
             if writes:
-                users = await self._repository.write(writes, _left(deadline, loop.time()))
-            else:
-                users = set()
+                users, unknown = await self._repository.write(writes, _left(deadline, loop.time()))
+                for user in unknown:
+                    folds[user] = _Fold(
+                        stored[user], stored[user], [_unavailable()] * len(by_user[user])
+                    )
             done |= folds
             if users:
                 self._metrics.overtaken.inc(len(users))

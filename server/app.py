@@ -17,9 +17,10 @@ from server.cors import Cors
 from server.health import Health
 from server.keys import DRAINING, HEALTH, LIMITS, LIVE, METRICS, SETTINGS, VERIFIER
 from server.limits import RequestLimits
+from server.logs import quiet_about_clients
 from server.metrics import HttpMetrics
 from server.problems import MAX_BODY, Handler, add_request_id, problems, request_id
-from server.settings import Settings
+from server.settings import Settings, naming
 from storage.mongo import Mongo
 from storage.names import RedisNames
 from storage.presence import PresenceRepository
@@ -47,10 +48,13 @@ def create_app(settings: Settings) -> web.Application:
     instance = secrets.token_hex(6)
     names = RedisNames(settings.redis_prefix)
     schema = settings.schema_of_stats()
-    mongo = Mongo(settings.mongodb_uri, settings.mongodb_db)
-    link = RedisLink(settings.redis_url, names, settings.redis_timeout)
+    with naming("MONGODB_URI and MONGODB_DB"):
+        mongo = Mongo(settings.mongodb_uri, settings.mongodb_db)
+    with naming("REDIS_URL"):
+        link = RedisLink(settings.redis_url, names, settings.redis_timeout)
     metrics = HttpMetrics()
     limits = RequestLimits(settings)
+    cors = Cors(settings.cors_origin, SOCKET_PATH)
     jwks = _JwksSession()
     verifier = TokenVerifier(
         keys_of(settings, jwks.fetch), settings.jwt_issuer, settings.jwt_audience
@@ -65,12 +69,12 @@ def create_app(settings: Settings) -> web.Application:
         verify=verifier.verify,
         client_address=limits.client_address,
         transports=settings.transports,
-        cors_origins="*" if "*" in settings.cors_origin else list(settings.cors_origin),
+        cors_origins="*" if "*" in settings.cors_origin else cors.allowed,
     )
     draining = asyncio.Event()
     health = Health(instance, mongo, link, live, now_ms, draining)
-    cors = Cors(settings.cors_origin, SOCKET_PATH)
 
+    quiet_about_clients()
     app = web.Application(
         middlewares=[log_requests, metrics.count, cors.answer, problems, admit],
         client_max_size=MAX_BODY,
@@ -135,9 +139,13 @@ class _JwksSession:
 @web.middleware
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let new live connections in while there is room; everything else passes."""
-    if not request.path.startswith(SOCKET_PATH) or "sid" in request.query:
-        return await handler(request)
     app = request.app
+    if (
+        not request.path.startswith(SOCKET_PATH)
+        or request.method == "OPTIONS"
+        or app[LIVE].gateway.has_session(request.query.get("sid"))
+    ):
+        return await handler(request)
     if app[DRAINING].is_set():
         raise AppError(Code.DRAINING, "This instance is going down: reconnect", retry_after=1.0)
     most = app[SETTINGS].max_connections

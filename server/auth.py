@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from domain.errors import AppError, Code
 from domain.identity import Identity, Role
 from domain.ids import parse_id
-from server.settings import Settings, SettingsError
+from server.settings import Settings, SettingsError, naming
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def public_key(text: str) -> Any:
             pem = Path(text).read_text()
         return load_pem_public_key(pem.encode())
     except (OSError, ValueError) as error:
-        raise SettingsError(f"JWT_PUBLIC_KEY: not a PEM public key or its path: {error}") from None
+        raise SettingsError(f"not a PEM public key or its path: {error}") from None
 
 
 def keys_of(settings: Settings, fetch: Callable[[str], Awaitable[dict[str, Any]]]) -> Keys:
@@ -150,8 +150,9 @@ def keys_of(settings: Settings, fetch: Callable[[str], Awaitable[dict[str, Any]]
         url = settings.jwt_jwks_url
         return JwksKeys(lambda: fetch(url))
     if settings.jwt_public_key is not None:
-        key = public_key(settings.jwt_public_key)
-        return FixedKey(key, algorithm_for(key))
+        with naming("JWT_PUBLIC_KEY"):
+            key = public_key(settings.jwt_public_key)
+            return FixedKey(key, algorithm_for(key))
     if settings.jwt_secret is None:
         raise SettingsError(
             "JWT_SECRET is missing: set it to at least 32 random bytes "

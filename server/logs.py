@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
 
 EXTRAS = ("request", "session", "user", "method", "path", "status", "ms", "reason")
 """What a record may carry beside its message; never a token, a password or a query string."""
@@ -49,6 +50,18 @@ def _time(record: logging.LogRecord) -> str:
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
     return {name: record.__dict__[name] for name in EXTRAS if name in record.__dict__}
+
+
+def _not_a_clients_fault(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+def quiet_about_clients() -> None:
+    """Keep aiohttp from logging a traceback for malformed HTTP, which it answers with 400."""
+    logger = logging.getLogger("aiohttp.server")
+    logger.removeFilter(_not_a_clients_fault)
+    logger.addFilter(_not_a_clients_fault)
 
 
 def set_up(level: str, log_format: str) -> None:

@@ -1,6 +1,8 @@
 """Settings from the environment; every limit and timing of the process has its home here."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -16,7 +18,7 @@ MIN_SECRET_BYTES = 32
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-class SettingsError(Exception):
+class SettingsError(ValueError):
     """The configuration cannot work; the message says what to change."""
 
 
@@ -97,7 +99,8 @@ class Settings(BaseSettings):
             raise ValueError("TRANSPORTS is polling, websocket or both, separated by a comma")
         if "*" in self.cors_origin and len(self.cors_origin) > 1:
             raise ValueError("CORS_ORIGIN is either * or a list of origins")
-        _ = self.proxy_networks
+        with naming("TRUSTED_PROXIES"):
+            _ = self.proxy_networks
         return self
 
     @property
@@ -133,6 +136,15 @@ class Settings(BaseSettings):
         except (OSError, ValueError) as error:
             raise SettingsError(f"STATS_SCHEMA {self.stats_schema}: {error}") from error
         return StatsSchema(own.fields)
+
+
+@contextmanager
+def naming(variables: str) -> Iterator[None]:
+    """Turn what a library has against a value into a SettingsError that names `variables`."""
+    try:
+        yield
+    except Exception as error:
+        raise SettingsError(f"{variables}: {error}") from None
 
 
 def load() -> Settings:

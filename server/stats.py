@@ -7,9 +7,9 @@ from aiohttp import web
 from pydantic import Field
 
 from domain.errors import AppError, Code
-from domain.identity import Identity
+from domain.identity import Identity, refuse_query_token
 from domain.ids import parse_id
-from domain.parsing import Payload, UserId, parse
+from domain.parsing import Id, Payload, parse
 from domain.patch import parse_patch, parse_replacement
 from server.keys import LIMITS, LIVE, VERIFIER
 from server.problems import read_json
@@ -20,14 +20,14 @@ BATCH_MAX = 200
 class UpdateStats(Payload):
     """Body of `POST /api/users/updateStats`."""
 
-    user_id: UserId | None = None
+    user_id: Id | None = None
     stats: dict[str, Any]
 
 
 class Batch(Payload):
     """Body of `POST /api/users/stats/batch`."""
 
-    user_ids: Annotated[list[UserId], Field(max_length=BATCH_MAX)]
+    user_ids: Annotated[list[Id], Field(max_length=BATCH_MAX)]
 
 
 async def identify(request: web.Request) -> Identity:
@@ -43,10 +43,7 @@ async def identify(request: web.Request) -> Identity:
 
 
 def _bearer(request: web.Request) -> str:
-    if request.query.keys() & {"token", "access_token"}:
-        raise AppError(
-            Code.TOKEN_IN_QUERY, "Tokens in a query string end up in logs: use Authorization"
-        )
+    refuse_query_token(request.query)
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise AppError(Code.MISSING_TOKEN, "Send Authorization: Bearer <JWT>")

@@ -27,17 +27,18 @@ local function mine(field, instance)
   return string.sub(field, 1, #instance + 1) == instance .. '|'
 end
 local function attendance(user, alive)
-  local devices, count = {}, 0
+  local devices, count, valid = {}, 0, 0
   local entries = redis.call('HGETALL', roster(user))
   for i = 1, #entries, 2 do
     local instance = string.match(entries[i], '^([^|]*)|')
     local device = entries[i + 1] == '' and entries[i] or 'd:' .. entries[i + 1]
-    if alive[instance] and not devices[device] then
+    if alive[instance] then
+      valid = valid + 1
+      if not devices[device] then count = count + 1 end
       devices[device] = true
-      count = count + 1
     end
   end
-  return count, #entries > 0
+  return count, #entries > 0, valid
 end
 local function leases()
   local alive = {}
@@ -49,7 +50,7 @@ end
 local function emptied(user, offline_at)
   if redis.call('EXISTS', roster(user)) == 0 then
     redis.call('SREM', P .. ':online', user)
-    redis.call('ZADD', P .. ':grace', math.max(now, offline_at), user)
+    redis.call('ZADD', P .. ':grace', offline_at, user)
   end
 end
 """
@@ -71,17 +72,22 @@ _JOIN = Script(
     + """
 local user, instance, sid, device = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local most = tonumber(ARGV[6])
-local before = redis.call('HLEN', roster(user))
+-- Without a lease this instance was purged: enter it as run out, so that its next renewal
+-- registers everything again, and so that its death will be noticed.
+redis.call('ZADD', P .. ':instances', 'NX', now, instance)
+local alive = leases()
+alive[instance] = true
+local _, entered, valid = attendance(user, alive)
 local field = instance .. '|' .. sid
-if most > 0 and before >= most and redis.call('HEXISTS', roster(user), field) == 0 then
+if most > 0 and valid >= most and redis.call('HEXISTS', roster(user), field) == 0 then
   return {-1, 0}
 end
 redis.call('HSET', roster(user), field, device)
 redis.call('SADD', held(instance), user)
 redis.call('SADD', P .. ':online', user)
 local graced = redis.call('ZREM', P .. ':grace', user)
-local devices = attendance(user, leases())
-return {(before == 0 and graced == 0) and 1 or 0, devices}
+local devices = attendance(user, alive)
+return {(not entered and graced == 0) and 1 or 0, devices}
 """
 )
 
@@ -106,13 +112,15 @@ _PURGE = Script(
 local instance, lease, grace = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local ends = redis.call('ZSCORE', P .. ':instances', instance)
 if not ends or tonumber(ends) >= now then return -1 end
+-- A negative end is the time of a resignation, see below.
+local last_sign = tonumber(ends) < 0 and -tonumber(ends) or tonumber(ends) - lease
 local users = redis.call('SRANDMEMBER', held(instance), tonumber(ARGV[5]))
 for _, user in ipairs(users) do
   for _, field in ipairs(redis.call('HKEYS', roster(user))) do
     if mine(field, instance) then redis.call('HDEL', roster(user), field) end
   end
   redis.call('SREM', held(instance), user)
-  emptied(user, tonumber(ends) - lease + grace)
+  emptied(user, last_sign + grace)
 end
 local rest = redis.call('SCARD', held(instance))
 if rest == 0 then
@@ -169,8 +177,11 @@ _SYNC = Script(
 local user, instance, grace = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local keep = {}
 for at = 5, #ARGV, 2 do keep[instance .. '|' .. ARGV[at]] = ARGV[at + 1] end
+local gone = 0
 for _, field in ipairs(redis.call('HKEYS', roster(user))) do
-  if mine(field, instance) and not keep[field] then redis.call('HDEL', roster(user), field) end
+  if mine(field, instance) and not keep[field] then
+    gone = gone + redis.call('HDEL', roster(user), field)
+  end
 end
 for field, device in pairs(keep) do redis.call('HSET', roster(user), field, device) end
 if next(keep) then
@@ -179,7 +190,7 @@ if next(keep) then
   redis.call('ZREM', P .. ':grace', user)
 else
   redis.call('SREM', held(instance), user)
-  emptied(user, now + grace)
+  if gone > 0 then emptied(user, now + grace) end
 end
 return 1
 """
@@ -188,7 +199,7 @@ return 1
 _RESIGN = Script(
     _COMMON
     + """
-return redis.call('ZADD', P .. ':instances', now - 1, ARGV[2])
+return redis.call('ZADD', P .. ':instances', -now, ARGV[2])
 """
 )
 
@@ -322,11 +333,14 @@ class PresenceRepository:
         self, user: str, status: Status, note: str, now: int, timeout: float
     ) -> None:
         """Keep what a user says of themselves. Going invisible is their last being seen."""
-        update: Document = {"$set": {"status": status.value, "note": note}}
+        invisible = Status.OFFLINE.value
+        seen = {"$max": ["$lastSeen", DatetimeMS(now)]}
+        update: Document = {"status": status.value, "note": {"$literal": note}}
         if status is Status.OFFLINE:
-            update["$max"] = {"lastSeen": DatetimeMS(now)}
+            hidden = {"$eq": ["$status", invisible]}  # then they were last seen before
+            update["lastSeen"] = {"$cond": [hidden, "$lastSeen", seen]}
         with available(timeout):
-            await self._presence.update_one({"_id": user}, update, upsert=True)
+            await self._presence.update_one({"_id": user}, [{"$set": update}], upsert=True)
 
     async def seen(self, users: Mapping[str, int], timeout: float) -> None:
         """Keep when each user was last seen (ms). The invisible were last seen before."""

@@ -1,8 +1,8 @@
 """The connections to Redis: commands, scripts, publishing, and one for listening."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from hashlib import sha1
 from typing import Any, NamedTuple, cast
 
@@ -10,6 +10,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from storage.names import RedisNames
@@ -21,10 +22,11 @@ class RedisAway(Exception):
     """Redis did not answer in time. Live delivery is degraded until it does."""
 
 
-@contextmanager
-def _reachable() -> Iterator[None]:
+@asynccontextmanager
+async def _reachable(timeout: float | None = None) -> AsyncIterator[None]:
     try:
-        yield
+        async with asyncio.timeout(timeout):
+            yield
     except (RedisError, OSError, TimeoutError) as error:
         raise RedisAway(f"{type(error).__name__}: {str(error)[:200]}") from error
 
@@ -40,46 +42,46 @@ class RedisLink:
             timeout=timeout,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
+            # Once, for a pooled connection that Redis has closed in the meantime.
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
+        self._timeout = timeout
         self._redis = Redis.from_pool(pool)
         self._calls: list[_Call] = []
+        self._trips: set[asyncio.Task[None]] = set()  # each ends within the timeout
 
     async def ping(self) -> None:
         """Raise RedisAway unless Redis answers."""
-        with _reachable():
+        async with _reachable(self._timeout):
             await self._run("PING")
 
     async def script(self, script: "Script", *args: str | int) -> Any:
         """Run a Lua script; the prefix of all keys is its first argument.
 
-        Calls made at the same time share a round trip: the first takes the others along.
+        Calls made in the same turn of the loop share a round trip.
         """
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
         self._calls.append((script, (self.names.prefix, *args), answer))
         if len(self._calls) == 1:
-            await self._run_scripts(self._calls)
+            # A task, so that a caller who is cancelled takes no others along.
+            trip = loop.create_task(self._round_trip(), name="redis scripts")
+            self._trips.add(trip)
+            trip.add_done_callback(self._trips.discard)
         return await answer
 
-    async def _run_scripts(self, calls: list["_Call"]) -> None:
+    async def _round_trip(self) -> None:
+        calls, self._calls = self._calls, []
+        results: list[Any]
         try:
-            await asyncio.sleep(0)  # others join in
-            self._calls = []
-            with _reachable():
+            async with _reachable(self._timeout):
                 results = await self._evaluate(calls)
-        except BaseException as error:
-            if self._calls is calls:
-                self._calls = []
-            lost = error if isinstance(error, RedisAway) else RedisAway("cancelled")
-            for _, _, answer in calls:
-                if not answer.done():
-                    answer.set_exception(lost)
-            calls[0][2].exception()  # ours is raised below
-            raise
+        except RedisAway as error:
+            results = [error] * len(calls)
         for (_, _, answer), result in zip(calls, results, strict=True):
             if answer.done():
-                continue
-            if isinstance(result, RedisError):
+                continue  # its caller was cancelled
+            if isinstance(result, Exception):
                 answer.set_exception(RedisAway(str(result)[:200]))
             else:
                 answer.set_result(result)
@@ -97,7 +99,7 @@ class RedisLink:
 
     async def command(self, *args: str | int) -> Any:
         """Run one command."""
-        with _reachable():
+        async with _reachable(self._timeout):
             return await self._run(*args)
 
     async def _run(self, *args: str | int) -> Any:
@@ -105,7 +107,7 @@ class RedisLink:
 
     async def publish(self, messages: Iterable[tuple[str, bytes]]) -> None:
         """Publish (channel, payload) pairs in order, in one round trip."""
-        with _reachable():
+        async with _reachable(self._timeout):
             pipe = self._redis.pipeline(transaction=False)
             for channel, payload in messages:
                 pipe.publish(channel, payload)
@@ -121,7 +123,8 @@ class RedisLink:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Wait for what is under way, then close all connections."""
+        await asyncio.gather(*self._trips, return_exceptions=True)
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 
@@ -152,19 +155,19 @@ class Listener:
 
     async def subscribe(self, channels: Sequence[str]) -> None:
         """Receive from these channels too."""
-        with _reachable():
+        async with _reachable():
             for at in range(0, len(channels), SUBSCRIBE_CHUNK):
                 await self._pubsub.subscribe(*channels[at : at + SUBSCRIBE_CHUNK])
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:
         """Receive from these channels no more."""
-        with _reachable():
+        async with _reachable():
             for at in range(0, len(channels), SUBSCRIBE_CHUNK):
                 await self._pubsub.unsubscribe(*channels[at : at + SUBSCRIBE_CHUNK])
 
     async def read(self) -> Message | None:
         """The next message or confirmed subscription, waiting for it; None for anything else."""
-        with _reachable():
+        async with _reachable():
             raw = await self._pubsub.get_message(timeout=None)
         if raw is None or raw["type"] not in ("message", "subscribe"):
             return None

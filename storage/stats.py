@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Collection as Sized
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
@@ -21,6 +21,17 @@ MARKS = 16
 
 Write = tuple[Stats, Stats]
 """What was read, and what shall stand in its place."""
+
+
+class Missed(NamedTuple):
+    """Users whose write did not count: somebody was first. Of the `unknown` nothing is known,
+    because more than 16 writes came after."""
+
+    overtaken: set[str]
+    unknown: set[str]
+
+
+NOBODY = Missed(set(), set())
 
 
 class StatsRepository:
@@ -54,10 +65,9 @@ class StatsRepository:
         with available(timeout):
             return await self._stats.estimated_document_count()
 
-    async def write(self, writes: Sequence[Write], timeout: float) -> set[str]:
-        """Replace each `old` by its `new`, durably; answers the users that were overtaken.
+    async def write(self, writes: Sequence[Write], timeout: float) -> Missed:
+        """Replace each `old` by its `new`, durably; answers the users for whom it failed.
 
-        Overtaken means that another writer was first: nothing was written for that user.
         With a lost answer the outcome is unknown and AppError `unavailable` is raised.
         """
         mark = secrets.token_bytes(MARK)
@@ -71,13 +81,24 @@ class StatsRepository:
                     raise
                 written = error.details["nMatched"] + error.details["nUpserted"]
             if written == len(writes):
-                return set()
-            return await self._overtaken(mark, [new.user_id for _, new in writes])
+                return NOBODY
+            return await self._missed(mark, writes)
 
-    async def _overtaken(self, mark: bytes, user_ids: list[str]) -> set[str]:
+    async def _missed(self, mark: bytes, writes: Sequence[Write]) -> Missed:
         # The result of a bulk write has totals only, and E11000 alone proves nothing.
-        found = await self._stats.find({"_id": {"$in": user_ids}}, projection=["_by"]).to_list()
-        return set(user_ids) - {doc["_id"] for doc in found if mark in _marks(doc["_by"])}
+        wanted = {new.user_id: new.version for _, new in writes}
+        found = await self._stats.find(
+            {"_id": {"$in": list(wanted)}}, projection=["_by", "_v"]
+        ).to_list()
+        overtaken, unknown = set(wanted), set()
+        for doc in found:
+            user = doc["_id"]
+            if mark in _marks(doc["_by"]):
+                overtaken.discard(user)
+            elif doc["_v"] - wanted[user] >= MARKS:
+                overtaken.discard(user)
+                unknown.add(user)
+        return Missed(overtaken, unknown)
 
     def _operation(self, old: Stats, new: Stats, mark: bytes) -> UpdateOne:
         changed: Document = {

@@ -19,6 +19,6 @@ in a `Wire` like any other websocket (docs/decisions/0002-transport.md).
 
 from realtime.frames import Event
 from realtime.transport.engine import FLOOD, Endpoint, Socket
-from realtime.transport.server import SocketServer
+from realtime.transport.server import CorsOrigins, SocketServer
 
-__all__ = ["FLOOD", "Endpoint", "Event", "Socket", "SocketServer"]
+__all__ = ["FLOOD", "CorsOrigins", "Endpoint", "Event", "Socket", "SocketServer"]

@@ -179,12 +179,19 @@ class Socket(AsyncSocket):
         try:
             body = await environ["aiohttp.request"].read()
         except Exception as error:  # too large, cut off, not what its headers say
-            raise ProtocolError from error
+            raise self._bad_post() from error
+        if self.closed:
+            raise self._bad_post()
         packets = body.split(b"\x1e")
         if len(body) > self.server.max_http_buffer_size or len(packets) > MAX_PACKETS_PER_POST:
             raise ProtocolError
         for packet in packets:
             self._receive_polled(packet)
+
+    def _bad_post(self) -> ProtocolError:
+        # The library answers 400 only for a session that it finds, and fails otherwise.
+        self.server.sockets.setdefault(self.sid, self)
+        return ProtocolError()
 
     def _receive_polled(self, packet: bytes) -> None:
         code = packet[:1]

@@ -5,7 +5,7 @@ Private names of python-socketio 5.18.1 are used here and only here.
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import socketio
 from aiohttp import web
@@ -19,6 +19,9 @@ from realtime.transport.wire import CLOSE_LINGER
 from realtime.wheel import Wheel
 
 log = logging.getLogger(__name__)
+
+CorsOrigins = Literal["*"] | Callable[[str], bool]
+"""Which pages may connect: any, without credentials; or those that the function accepts."""
 
 MAX_ATTACHMENTS: Final = 16
 MAX_CONNECT_ATTEMPTS: Final = 10
@@ -76,7 +79,7 @@ class SocketServer(socketio.AsyncServer):
         ping_timeout: float = 20.0,
         connect_timeout: float = 10.0,
         max_payload: int = 131_072,
-        cors_origins: str | list[str] = "*",
+        cors_origins: CorsOrigins = "*",
         **options: Any,
     ) -> None:
         super().__init__(
@@ -191,6 +194,8 @@ class SocketServer(socketio.AsyncServer):
             socket.namespaces.add(namespace)
 
     async def _leave(self, socket: Socket, namespace: str) -> None:
+        if namespace not in socket.namespaces:
+            return
         socket.namespaces.discard(namespace)
         await self._handle_disconnect(socket.sid, namespace, self.reason.CLIENT_DISCONNECT)
         if not socket.namespaces:

@@ -7,6 +7,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+CANCEL_AGAIN_AFTER = 0.5  # seconds
+
 
 class Tasks:
     """A set of running tasks with one end: `close` cancels and awaits them all."""
@@ -36,10 +38,7 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel what still runs and wait for it. May be called again."""
-        while self._running:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+        await _end(self._running)
 
 
 class Loop:
@@ -62,8 +61,7 @@ class Loop:
     async def stop(self) -> None:
         """End the loop and wait for it. May be called again."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await _end({self._task})
             self._task = None
 
     async def _run(self) -> None:
@@ -73,3 +71,11 @@ class Loop:
             except Exception:
                 log.exception("loop %s: a step failed, it will be tried again", self.name)
             await asyncio.sleep(self._pause)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel until they are done: a library in between may swallow the first time."""
+    while pending := {task for task in tasks if not task.done()}:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=CANCEL_AGAIN_AFTER)

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 EXTRAS = ("request", "session", "user", "method", "path", "status", "ms", "reason")
 """What a record may carry beside its message; never a token, a password or a query string."""
@@ -54,7 +55,7 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
 
 def _not_a_clients_fault(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
+    return not isinstance(error, HttpProcessingError | RequestPayloadError)
 
 
 def quiet_about_clients() -> None:

@@ -109,8 +109,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem(request, error)
     except web.HTTPException as error:
         return _translated(request, error)
-    except ConnectionResetError:
-        raise
+    except ConnectionResetError:  # nobody is there to read the answer
+        return problem(request, AppError(Code.BAD_REQUEST, "The connection was lost"))
     except Exception:
         log.exception(
             "%s %s failed", request.method, request.path, extra={"request": request_id(request)}
@@ -142,7 +142,7 @@ async def read_json(request: web.Request) -> Any:
         raise AppError(
             Code.PAYLOAD_TOO_LARGE, f"The body must be at most {MAX_BODY} bytes"
         ) from None
-    except (RequestPayloadError, ValueError):
+    except (RequestPayloadError, ValueError, ConnectionResetError):
         raise AppError(Code.BAD_REQUEST, "The body does not match its headers") from None
     if not body:
         raise AppError(Code.INVALID_JSON, "The body is empty; send a JSON object")

@@ -29,6 +29,21 @@ async def _reachable(timeout: float | None = None) -> AsyncIterator[None]:
             yield
     except (RedisError, OSError, TimeoutError) as error:
         raise RedisAway(f"{type(error).__name__}: {str(error)[:200]}") from error
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError  # redis-py has swallowed it; whoever cancelled waits
+
+
+def _client(url: str, timeout: float, retries: int) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=16,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), retries, supported_errors=(RedisConnectionError,)),
+    )
+    return Redis.from_pool(pool)
 
 
 class RedisLink:
@@ -36,17 +51,11 @@ class RedisLink:
 
     def __init__(self, url: str, names: RedisNames, timeout: float) -> None:
         self.names = names
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=16,
-            timeout=timeout,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            # Once, for a pooled connection that Redis has closed in the meantime.
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        )
+        # One more try, for a pooled connection that Redis has closed in the meantime; but a
+        # listener has to know that its connection was lost, and messages with it.
+        self._redis = _client(url, timeout, retries=1)
+        self._listening = _client(url, timeout, retries=0)
         self._timeout = timeout
-        self._redis = Redis.from_pool(pool)
         self._calls: list[_Call] = []
         self._trips: set[asyncio.Task[None]] = set()  # each ends within the timeout
 
@@ -116,7 +125,7 @@ class RedisLink:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator["Listener"]:
         """A connection of its own that receives from the channels it subscribes."""
-        pubsub = self._redis.pubsub()
+        pubsub = self._listening.pubsub()
         try:
             yield Listener(pubsub)
         finally:
@@ -125,8 +134,9 @@ class RedisLink:
     async def close(self) -> None:
         """Wait for what is under way, then close all connections."""
         await asyncio.gather(*self._trips, return_exceptions=True)
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        for client in (self._redis, self._listening):
+            await client.aclose()
+            await client.connection_pool.disconnect()
 
 
 class Script:

@@ -161,7 +161,7 @@ def _apply_patch(
     if _differ(values, stats.values):
         return _next(stats, values, max(now, stats.updated_at), devices), Outcome()
     if devices is not stats.devices:
-        return replace(stats, version=stats.version + 1, devices=devices), Outcome()
+        return replace(stats, devices=devices), Outcome()
     return stats, Outcome()
 
 
@@ -169,7 +169,7 @@ def _seen_again(stats: Stats, op: Op, now: int) -> Stats:
     devices = oplog.touch(stats.devices, op.device, now)
     if devices is stats.devices:
         return stats
-    return replace(stats, version=stats.version + 1, devices=devices)
+    return replace(stats, devices=devices)
 
 
 def _apply_replacement(stats: Stats, change: Replacement, now: int) -> tuple[Stats, Outcome]:
@@ -200,6 +200,5 @@ def _next(
         values=values,
         rev=stats.rev + 1,
         updated_at=updated_at,
-        version=stats.version + 1,
         devices=devices,
     )

@@ -135,8 +135,7 @@ class Stats:
     """One user's stats as stored.
 
     `rev` is what clients see; it grows by one with every change of a visible value.
-    `version` grows with every write at all, also of the op windows: it guards the write.
-    `writers` is the storage's note of the latest writes.
+    `version` and `writers` are the storage's: they say what a write replaces.
     """
 
     user_id: str

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from domain.errors import AppError, Code
 from domain.identity import Identity
-from domain.ids import parse_id
 from domain.parsing import Id, Payload, parse
 from domain.patch import Patch, parse_patch
 from domain.presence import MAX_NOTE, Status
@@ -27,19 +27,28 @@ from realtime.stats import StatsService, Verdict
 Clock = Callable[[], int]
 
 
+def _status(value: object) -> Status:
+    if not isinstance(value, str) or value not in set(Status):
+        raise PydanticCustomError("status", "must be online, away, busy or offline")
+    return Status(value)
+
+
+StatusName = Annotated[Status, BeforeValidator(_status)]
+
+
 class Join(Payload):
     """`presence:join`."""
 
     user_id: Id | None = None
     device_id: Id | None = None
     rev: Annotated[int, Field(ge=0)] | None = None
-    status: Annotated[Status, Field(strict=False)] | None = None
+    status: StatusName | None = None
 
 
 class SetStatus(Payload):
     """`presence:status`."""
 
-    status: Annotated[Status, Field(strict=False)]
+    status: StatusName
     note: Annotated[str, StringConstraints(max_length=MAX_NOTE)] = ""
 
 
@@ -62,7 +71,7 @@ class Nothing(Payload):
 def parse_join(payload: Any) -> Join:
     """A Join, also from a bare user id or nothing."""
     if isinstance(payload, str):
-        return Join(user_id=parse_id(payload))
+        return parse(Join, {"userId": payload})
     return parse(Join, {} if payload is None else payload)
 
 

@@ -7,6 +7,7 @@ from engineio.exceptions import EngineIOError
 from socketio import packet as sio
 
 MAX_ACK_DIGITS = 16
+MAX_ATTACHMENTS = 16
 
 
 class ProtocolError(EngineIOError):
@@ -57,6 +58,16 @@ def parse_event(data: bytes) -> Event | None:
     except ValueError as error:
         raise ProtocolError from error
     return checked_event(args, int(digits) if digits else None)
+
+
+def attachments_due(data: bytes) -> int:
+    """How many binary frames must follow this text packet; raises ProtocolError for too many."""
+    if data[:1] not in (b"5", b"6"):
+        return 0
+    digits, dash, _ = data[1:].partition(b"-")
+    if not dash or not digits.isdigit() or len(digits) > 2 or int(digits) > MAX_ATTACHMENTS:
+        raise ProtocolError
+    return int(digits)
 
 
 def checked_event(args: Any, ack: int | None) -> Event:

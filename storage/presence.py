@@ -72,9 +72,9 @@ _JOIN = Script(
     + """
 local user, instance, sid, device = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local most = tonumber(ARGV[6])
--- Without a lease this instance was purged: enter it as run out, so that its next renewal
--- registers everything again, and so that its death will be noticed.
-redis.call('ZADD', P .. ':instances', 'NX', now, instance)
+-- Without a lease this instance was purged: enter it as having resigned just now, so that its
+-- next renewal registers everything again, and so that its death will be noticed.
+redis.call('ZADD', P .. ':instances', 'NX', -now, instance)
 local alive = leases()
 alive[instance] = true
 local _, entered, valid = attendance(user, alive)

@@ -85,13 +85,15 @@ class RedisLink:
         try:
             async with _reachable(self._timeout):
                 results = await self._evaluate(calls)
-        except RedisAway as error:
+        except Exception as error:  # whatever it is, somebody waits for each answer
             results = [error] * len(calls)
         for (_, _, answer), result in zip(calls, results, strict=True):
             if answer.done():
                 continue  # its caller was cancelled
-            if isinstance(result, Exception):
+            if isinstance(result, RedisError):
                 answer.set_exception(RedisAway(str(result)[:200]))
+            elif isinstance(result, Exception):
+                answer.set_exception(result)
             else:
                 answer.set_result(result)
 

@@ -37,8 +37,9 @@ NOBODY = Missed(set(), set())
 class StatsRepository:
     """Reads and guarded writes of stats; every method raises AppError `unavailable`.
 
-    `_v` is the version that guards a write, `_devices` the op windows, and `_by` the marks of
-    the 16 latest bulk writes: by them a writer finds its own write even under later ones.
+    `_v` counts the writes of a document and guards the next one, `_devices` has the op windows,
+    and `_by` the marks of the 16 latest bulk writes: by them a writer finds its own write even
+    under later ones.
     """
 
     def __init__(self, mongo: Mongo, schema: StatsSchema) -> None:
@@ -86,7 +87,7 @@ class StatsRepository:
 
     async def _missed(self, mark: bytes, writes: Sequence[Write]) -> Missed:
         # The result of a bulk write has totals only, and E11000 alone proves nothing.
-        wanted = {new.user_id: new.version for _, new in writes}
+        wanted = {old.user_id: old.version + 1 for old, _ in writes}
         found = await self._stats.find(
             {"_id": {"$in": list(wanted)}}, projection=["_by", "_v"]
         ).to_list()
@@ -109,7 +110,7 @@ class StatsRepository:
         changed |= {
             "rev": new.rev,
             "updatedAt": DatetimeMS(new.updated_at),
-            "_v": new.version,
+            "_v": old.version + 1,
             "_by": Binary((old.writers + mark)[-MARKS * MARK :]),
         }
         for key, window in new.devices.items():

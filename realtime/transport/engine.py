@@ -11,7 +11,7 @@ from aiohttp import web
 from engineio import packet as eio
 from engineio.async_socket import AsyncSocket
 
-from realtime.frames import Event, Packet, ProtocolError, parse_event
+from realtime.frames import Event, Packet, ProtocolError, attachments_due, parse_event
 from realtime.lane import Lane
 from realtime.metrics import Metrics
 from realtime.tasks import Tasks
@@ -54,6 +54,7 @@ class Socket(AsyncSocket):
         self.connect_attempts = 0
         self._latest: dict[str, bytes] = {}
         self._queued_bytes = 0
+        self._due = 0  # attachments that have to come next
         self.partial: Packet | None = None
         """An event whose binary attachments are still to come."""
         self._lane = Lane(server.tasks, self._handle, self._refuse, MAX_LANE)
@@ -152,6 +153,9 @@ class Socket(AsyncSocket):
 
     def receive_text(self, data: bytes) -> None:
         """Take one Socket.IO text packet; raises ProtocolError."""
+        if self._due:
+            raise ProtocolError
+        self._due = attachments_due(data)
         event = parse_event(data) if "/" in self.namespaces and self.server.endpoint else None
         if event is None:
             self._lane.push(data)
@@ -161,7 +165,10 @@ class Socket(AsyncSocket):
             self._lane.run(work)
 
     def receive_binary(self, data: bytes) -> None:
-        """Take one binary attachment."""
+        """Take one binary attachment; raises ProtocolError when none is due."""
+        if not self._due:
+            raise ProtocolError
+        self._due -= 1
         self._lane.push(bytearray(data))
 
     def _handle(self, item: Event | bytes | bytearray) -> Awaitable[None] | None:

@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 CorsOrigins = Literal["*"] | Callable[[str], bool]
 """Which pages may connect: any, without credentials; or those that the function accepts."""
 
-MAX_ATTACHMENTS: Final = 16
 MAX_CONNECT_ATTEMPTS: Final = 10
 
 
@@ -151,22 +150,19 @@ class SocketServer(socketio.AsyncServer):
         else:
             raise ProtocolError
 
-    def _assemble(self, socket: Socket, data: bytes | bytearray) -> Packet | None:
+    def _assemble(self, socket: Socket, data: bytes | bytearray) -> Any:
         """The packet that `data` completes, or None while attachments are missing."""
-        binary = isinstance(data, bytearray)
-        if binary != (socket.partial is not None):
-            raise ProtocolError
         try:
-            if socket.partial is None:
-                packet = Packet(encoded_packet=data.decode())
-            else:
+            packet: Any
+            if isinstance(data, bytearray):
                 packet, socket.partial = socket.partial, None
                 packet.add_attachment(bytes(data))
+            else:
+                packet = Packet(encoded_packet=data.decode())
         except Exception as error:  # the decoder raises whatever the client provokes
             raise ProtocolError from error
         if packet.attachment_count > len(packet.attachments):
-            size = sum(map(len, packet.attachments))
-            if packet.attachment_count > MAX_ATTACHMENTS or size > self.eio.max_http_buffer_size:
+            if sum(len(part) for part in packet.attachments) > self.eio.max_http_buffer_size:
                 raise ProtocolError
             socket.partial = packet
             return None

@@ -1,6 +1,5 @@
 """Changes of a user's stats: parsed at the door, folded into the document purely."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from domain import oplog
 from domain.errors import AppError, Code, refuse_field
 from domain.ids import parse_id
 from domain.oplog import Op, Repeat
-from domain.stats import MAX_TIMES, Number, Stats, StatsSchema, as_number, check_times
+from domain.stats import MAX_TIMES, Number, Stats, StatsSchema, as_number, canonical, check_times
 from domain.times import parse_time
 
 MAX_DELTA = 1e12
@@ -72,7 +71,7 @@ def parse_patch(schema: StatsSchema, payload: object) -> Patch:
             raise _unknown(name)
     op = None
     if op_id is not None:
-        op = oplog.op_of(device_id, op_id, _canonical(deltas, sets, append))
+        op = oplog.op_of(device_id, op_id, canonical([deltas, sets, append]).encode())
     return Patch(deltas, sets, append, op, user_id)
 
 
@@ -104,12 +103,6 @@ def _sets(schema: StatsSchema, value: object) -> dict[str, Any]:
         return {name: schema.check_value(name, entry) for name, entry in value.items()}
     except AppError as error:
         raise error.inside("__set") from None
-
-
-def _canonical(
-    deltas: Mapping[str, Number], sets: Mapping[str, Any], append: list[Number]
-) -> bytes:
-    return json.dumps([deltas, sets, append], sort_keys=True, separators=(",", ":")).encode()
 
 
 def parse_replacement(schema: StatsSchema, stats: object) -> Replacement:
@@ -185,11 +178,7 @@ def _apply_replacement(stats: Stats, change: Replacement, now: int) -> tuple[Sta
 
 def _differ(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     # In Python true equals 1; in the JSON of lastGameResults they are two things.
-    return new != old or _text(new["lastGameResults"]) != _text(old["lastGameResults"])
-
-
-def _text(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
+    return new != old or canonical(new["lastGameResults"]) != canonical(old["lastGameResults"])
 
 
 def _next(

@@ -225,7 +225,7 @@ def check_game_results(value: object) -> dict[str, Any]:
     return value
 
 
-def _check_json(name: str, value: object, depth: int) -> None:
+def _check_json(name: str, value: Any, depth: int) -> None:
     if isinstance(value, dict | list) and depth > GAME_RESULTS_DEPTH:
         raise refuse_field(
             Code.INVALID_VALUE, name, f"must be at most {GAME_RESULTS_DEPTH} levels deep"
@@ -237,13 +237,23 @@ def _check_json(name: str, value: object, depth: int) -> None:
     elif isinstance(value, list):
         for inner in value:
             _check_json(name, inner, depth + 1)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        if not -SAFE_INTEGER <= value <= SAFE_INTEGER and isinstance(value, int):
-            raise refuse_field(Code.INVALID_VALUE, name, "integers must be within 2^53-1")
-        if not math.isfinite(value):
-            raise refuse_field(Code.INVALID_VALUE, name, "numbers must be finite")
     elif value is not None and not isinstance(value, str | bool):
-        raise refuse_field(Code.INVALID_TYPE, name, "must be plain JSON")
+        as_number(name, value, Kind.GAUGE)
+        if isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:
+            raise refuse_field(Code.INVALID_VALUE, name, "integers must be within 2^53-1")
+
+
+def canonical(value: Any) -> str:
+    """One text for JSON that means the same: names sorted, `2.0` as `2`; true is not 1."""
+    return json.dumps(_plain_json(value), sort_keys=True, separators=(",", ":"))
+
+
+def _plain_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain_json(inner) for inner in value]
+    return _plain(value) if isinstance(value, float) else value
 
 
 def _check_key(name: str, key: object) -> None:

@@ -32,11 +32,6 @@ class TokenBucket:
         self._fill(now)
         return max(0.0, (1 - self._tokens) / self._rate)
 
-    def full(self, now: float) -> bool:
-        """Whether nothing is remembered any more: the bucket may be forgotten."""
-        self._fill(now)
-        return self._tokens >= self._burst
-
     def _fill(self, now: float) -> None:
         passed = max(0.0, now - self._filled_at)
         self._tokens = min(self._burst, self._tokens + passed * self._rate)

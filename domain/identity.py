@@ -47,7 +47,7 @@ class Identity:
         """
         if not self.may_act_for(user_id):
             raise AppError(Code.FORBIDDEN, "This token acts for its own user only")
-        return user_id or self.user_id
+        return self.user_id if user_id is None else user_id
 
     def may_act_for(self, user_id: str | None) -> bool:
         """Whether this token acts for `user_id` (None: for oneself)."""

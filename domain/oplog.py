@@ -2,11 +2,11 @@
 
 A device sends its (n+32)th operation only after its nth was acknowledged. While op n is
 unacknowledged, at most 31 newer ops and the 31 that were under way when n was sent can be
-applied after it: 62. A window of the last 64 therefore always still holds n.
+applied after it: 62. A window of the last 64 therefore always still holds n. A copy that
+outlives its own acknowledgement (in a stalled proxy, say) is known until 64 newer ones came.
 """
 
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from hashlib import blake2b
 
 from domain.errors import AppError, Code
@@ -65,25 +65,18 @@ class OpWindow:
         return OpWindow(kept + op.id_hash + op.content_hash, max(now, self.seen))
 
 
-class Repeat(Enum):
-    """What the windows say of an op."""
-
-    NEW = auto()
-    SEEN = auto()
-
-
-def check(devices: dict[str, OpWindow], op: Op) -> Repeat:
+def seen_before(devices: dict[str, OpWindow], op: Op) -> bool:
     """Whether `op` was applied before; raises AppError `op_id_reused` for other content."""
     window = devices.get(op.device)
     content = window.find(op) if window else None
     if content is None:
-        return Repeat.NEW
+        return False
     if content != op.content_hash:
         raise AppError(
             Code.OP_ID_REUSED,
             "This opId was used for another patch: give every new patch an opId of its own",
         )
-    return Repeat.SEEN
+    return True
 
 
 def remember(devices: dict[str, OpWindow], op: Op, now: int) -> dict[str, OpWindow]:
@@ -111,7 +104,7 @@ def _make_room(windows: dict[str, OpWindow], now: int) -> None:
     if len(named) < MAX_DEVICES:
         return
     oldest = min(named, key=lambda key: windows[key].seen)
-    if now - windows[oldest].seen < FORGET_AFTER:
+    if now - windows[oldest].seen < FORGET_AFTER + SEEN_AGAIN_AFTER:
         raise AppError(
             Code.DEVICE_LIMIT,
             f"This user has {MAX_DEVICES} devices already; "

@@ -10,7 +10,6 @@ from domain.errors import AppError, Code, FieldError, pointer
 from domain.ids import parse_id
 
 MAX_FIELDS_SHOWN = 10
-INVALID_ID = "invalid_id"
 
 
 class Payload(BaseModel):
@@ -25,9 +24,8 @@ def _id(value: str) -> str:
     try:
         return parse_id(value)
     except AppError as error:
-        raise PydanticCustomError(
-            INVALID_ID, "{reason}", {"reason": error.fields[0].message}
-        ) from None
+        reason = {"reason": error.fields[0].message}
+        raise PydanticCustomError("invalid_id", "{reason}", reason) from None
 
 
 Id = Annotated[str, AfterValidator(_id)]
@@ -60,7 +58,7 @@ def _refusal(error: ValidationError) -> AppError:
 def _code(kind: str) -> Code:
     if kind == "extra_forbidden":
         return Code.UNKNOWN_FIELD
-    if kind == INVALID_ID:
+    if kind == Code.INVALID_ID.value:
         return Code.INVALID_ID
     if kind == "missing":
         return Code.MISSING_FIELD

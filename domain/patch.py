@@ -7,8 +7,17 @@ from typing import Any, NamedTuple
 from domain import oplog
 from domain.errors import AppError, Code, refuse_field
 from domain.ids import parse_id
-from domain.oplog import Op, Repeat
-from domain.stats import MAX_TIMES, Number, Stats, StatsSchema, as_number, canonical, check_times
+from domain.oplog import Op
+from domain.stats import (
+    MAX_TIMES,
+    Kind,
+    Number,
+    Stats,
+    StatsSchema,
+    as_number,
+    canonical,
+    check_times,
+)
 from domain.times import parse_time
 
 MAX_DELTA = 1e12
@@ -81,7 +90,7 @@ def _unknown(name: str) -> AppError:
     return refuse_field(Code.UNKNOWN_FIELD, name, "is not a stats field")
 
 
-def _delta(name: str, value: object, kind: Any) -> Number:
+def _delta(name: str, value: object, kind: Kind) -> Number:
     number = as_number(name, value, kind)
     if abs(number) > MAX_DELTA:
         raise refuse_field(Code.INVALID_VALUE, name, "must be at most 1e12 in size")
@@ -142,7 +151,7 @@ def _apply_patch(
 ) -> tuple[Stats, Outcome]:
     devices = stats.devices
     if patch.op is not None:
-        if oplog.check(devices, patch.op) is Repeat.SEEN:
+        if oplog.seen_before(devices, patch.op):
             return _seen_again(stats, patch.op, now), Outcome(duplicate=True)
         devices = oplog.remember(devices, patch.op, now)
     values = dict(stats.values)

@@ -26,6 +26,11 @@ class Profile:
     note: str = ""
     last_seen: int = 0
 
+    def saying(self, status: Status, note: str, now: int) -> "Profile":
+        """The profile after the user's own word; going invisible is their last being seen."""
+        hides = status is Status.OFFLINE and self.status is not Status.OFFLINE
+        return Profile(status, note, max(now, self.last_seen) if hides else self.last_seen)
+
 
 @dataclass(frozen=True, slots=True)
 class Attendance:

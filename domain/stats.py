@@ -183,7 +183,7 @@ class StatsSchema:
     def public_of_document(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """The public part of an encoded document, with who, `rev` and when."""
         names = ["userId", *self.public_names, "rev", "updatedAt"]
-        return {name: document[name] for name in names if name in document}
+        return {name: document[name] for name in names}
 
     def check_value(self, name: str, value: object) -> Any:
         """`value` as stored when it replaces field `name`; raises AppError."""

@@ -74,6 +74,19 @@ class Delivery:
         if room is not None and stats.rev > room.rev:
             self._deliver(stats.user_id, stats.rev, self._stats.encode(stats), informed)
 
+    def followed(self, stats: Stats) -> None:
+        """Somebody here begins to follow with these: earlier followers get what is news to them."""
+        user = stats.user_id
+        known = self._followed.setdefault(user, stats.rev)
+        if stats.rev > known:
+            self._followed[user] = stats.rev
+            self._follow(user, self._stats.encode(stats))
+
+    def unfollowed(self, user: str) -> None:
+        """Somebody follows no more."""
+        if not self._rooms.watchers(user):
+            self._followed.pop(user, None)
+
     def _deliver(self, user: str, rev: int, body: bytes, informed: Connection | None) -> None:
         room = self._rooms.room(user)
         if room is not None and rev > room.rev:
@@ -101,9 +114,7 @@ class Delivery:
 
     def _warm(self, user: str) -> None:
         body = self._cooling.pop(user, None)
-        if not self._rooms.watchers(user):
-            self._followed.pop(user, None)
-        elif body is not None:
+        if body is not None and self._rooms.watchers(user):
             self._follow(user, body)
 
     # --- whoever fell behind --------------------------------------------------------------

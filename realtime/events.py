@@ -183,6 +183,7 @@ class Events:
         for watched in connection.watched:
             self._rooms.unwatch(watched, connection)
             self._presence.forget(watched)
+            self._delivery.unfollowed(watched)
         connection.watched.clear()
         user, connection.joined_as = connection.joined_as, None
         if user is not None:
@@ -223,6 +224,8 @@ class Events:
             self._stop_watching(connection, new)
         else:
             self._presence.noticed(shown)
+            for user in new:
+                self._delivery.followed(stats[user])
         public = self._stats.schema.public
         return {
             "ok": True,
@@ -237,6 +240,7 @@ class Events:
         for user in users:
             self._rooms.unwatch(user, connection)
             self._presence.forget(user)
+            self._delivery.unfollowed(user)
         connection.watched.difference_update(users)
 
     # --- stats ----------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -103,14 +102,15 @@ class PresenceService:
         Raises AppError `socket_limit`, or `unavailable` when the database is away.
         """
         before = await self.profile(user)
-        profile = before if wish is None else replace(before, status=wish)
+        profile = before if wish is None else before.saying(wish, before.note, self._clock())
         if profile != before:
             await self._keep(user, profile)
         first, attendance = await self._enter(connection, user)
         shown = entry(user, profile, attendance, self._clock())
         if first:
             self._metrics.edges.labels("on").inc()
-        if profile != before or (first and profile.status is not Status.OFFLINE):
+        was = entry(user, before, ABSENT if first else attendance, self._clock())
+        if Said.of(was) != Said.of(shown):
             self._tell(user, shown)
         return shown
 
@@ -146,11 +146,12 @@ class PresenceService:
     async def set_status(self, user: str, status: Status, note: str) -> Entry:
         """Keep the user's word and tell the watchers; raises AppError `unavailable`."""
         before = await self.profile(user)
-        profile = replace(before, status=status, note=note)
+        profile = before.saying(status, note, self._clock())
         if profile != before:
             await self._keep(user, profile)
-        shown = (await self.entries([user]))[user]
-        if profile != before:
+        attendance = (await self._attendance([user]))[user]
+        was, shown = (entry(user, p, attendance, self._clock()) for p in (before, profile))
+        if Said.of(was) != Said.of(shown):
             self._tell(user, shown)
         return shown
 

@@ -3,11 +3,13 @@
 Private names of python-engineio 4.15.1 are used here and only here.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import engineio
 from aiohttp import web
+from engineio import exceptions as eio_exceptions
 from engineio import packet as eio
 from engineio.async_socket import AsyncSocket
 
@@ -26,6 +28,7 @@ from realtime.transport.wire import (
 from realtime.wheel import Timer, Wheel
 
 MAX_PACKETS_PER_POST: Final = 1024
+MAX_PACKETS_PER_POLL: Final = 16
 MAX_LANE: Final = 1024  # packets of one connection that wait for an earlier one
 UPGRADE_TIMEOUT: Final = 10.0  # seconds for the probe, as in Engine.IO for Node
 
@@ -133,21 +136,21 @@ class Socket(AsyncSocket):
     def _end(self, reason: str) -> None:
         if reason != self.server.reason.PING_TIMEOUT:
             self.alive_at = self.server.wheel.now
+        self.closing = self.closed = True
+        self.server.sockets.pop(self.sid, None)
         self._timer.cancel()
         self._idle_timer.cancel()
         self._lane.clear()
         self._latest.clear()
-        if self.wire is None:
-            self.queue.put_nowait(eio.Packet(eio.CLOSE))  # for the poll that waits
-        self.closing = self.closed = True
         if self.wire is not None:
             self.wire.close(1000)
+        else:
+            self._put(eio.Packet(eio.CLOSE))  # for the poll that waits
         self.server.metrics.closed.labels(reason).inc()
+        self.server.metrics.sockets.set(len(self.server.sockets))
 
     async def _clean_up(self, reason: str) -> None:
         await self.server._trigger_event("disconnect", self.sid, reason, run_async=False)
-        self.server.sockets.pop(self.sid, None)
-        self.server.metrics.sockets.set(len(self.server.sockets))
 
     # --- in -----------------------------------------------------------------------------
 
@@ -265,11 +268,29 @@ class Socket(AsyncSocket):
         if self._queued_bytes > MAX_PENDING_BYTES:
             self.finish(SLOW_READER)
 
+    async def handle_get_request(self, environ: dict[str, Any]) -> Any:
+        """Answer a long-poll, or begin an upgrade; what a poll cut off did not get waits on."""
+        answer = await super().handle_get_request(environ)
+        transport = environ["aiohttp.request"].transport
+        if isinstance(answer, list) and (transport is None or transport.is_closing()):
+            self.queue._queue.extendleft(reversed(answer))
+            self._queued_bytes += sum(len(pkt.encode()) for pkt in answer)
+        return answer
+
     async def poll(self) -> list[eio.Packet]:
-        """What waits for a long-poll; raises QueueEmpty when nothing came in time."""
+        """What waits for a long-poll, 16 packets at most; raises QueueEmpty after a heartbeat.
+
+        More would be refused by Python's Engine.IO client.
+        """
         self.heard = True
-        packets: list[eio.Packet] = await super().poll()
-        self._queued_bytes = sum(len(p.encode()) for p in self.queue._queue if p is not None)
+        patience = self.server.ping_interval + self.server.ping_timeout
+        try:
+            packets = [await asyncio.wait_for(self.queue.get(), patience)]
+        except TimeoutError:
+            raise eio_exceptions.QueueEmpty from None
+        while not self.queue.empty() and len(packets) < MAX_PACKETS_PER_POLL:
+            packets.append(self.queue.get_nowait())
+        self._queued_bytes -= sum(len(pkt.encode()) for pkt in packets)
         if self._latest and not self.congested:
             self.flush_latest()
         return packets
@@ -299,7 +320,7 @@ class Socket(AsyncSocket):
 
     def probed(self) -> None:
         """The probe was answered: end the long-poll that waits."""
-        self.queue.put_nowait(eio.Packet(eio.NOOP))
+        self._put(eio.Packet(eio.NOOP))
 
     def _check_upgrade(self, wire: Wire) -> None:
         if wire.probing:

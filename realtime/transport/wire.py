@@ -118,7 +118,7 @@ class Wire(asyncio.Protocol):
                 raise ProtocolError
             socket.receive_binary(payload)
         elif kind is WSMsgType.PING:
-            self.transport.write(make_frame(WSMsgType.PONG, payload))
+            self._write(make_frame(WSMsgType.PONG, payload))
         elif kind is WSMsgType.CLOSE:
             self.close(1000)
             socket.wire_lost(self, TRANSPORT_CLOSE)

@@ -1,8 +1,8 @@
 """What clients can ask for over a socket: each event, its payload, its handler."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -25,6 +25,8 @@ from realtime.rooms import Rooms
 from realtime.stats import StatsService, Verdict
 
 Clock = Callable[[], int]
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def _status(value: object) -> Status:
@@ -145,7 +147,7 @@ class Events:
         self._rooms.enter(user, connection)
         try:
             await self._fanout.wanted(user)
-            stats, shown = await asyncio.gather(
+            stats, shown = await _both(
                 self._stats.read(user), self._presence.join(connection, user, join.status)
             )
         except BaseException:
@@ -279,6 +281,16 @@ class Events:
         if not identity.may_act_for(connection.joined_as):
             await self.left(connection)
         return {"ok": True}
+
+
+async def _both(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Await two things at once; when one fails the other is over too before it is raised."""
+    first, second = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second
 
 
 def _joined(connection: Connection) -> str:

@@ -134,6 +134,8 @@ class Gateway:
     def watch_expiry(self, connection: Connection) -> None:
         """Tell the client when its token has run out, and close it a while later."""
         connection.expiry.cancel()
+        if connection.closed:
+            return
         left = connection.identity.expires_at - time.time()
         if left <= 0:
             self._expire(connection)

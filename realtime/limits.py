@@ -21,7 +21,7 @@ class LiveLimits:
     expired_grace: float = 25.0
     """From `auth:expired` to the end of the transport."""
     reconcile_every: float = 30.0
-    write_timeout: float = 4.5
+    write_timeout: float = 4.0
     """From a change's arrival to its verdict, `unavailable` at the latest."""
     read_timeout: float = 4.0
     max_batch: int = 500

@@ -22,6 +22,7 @@ from storage.redis import RedisAway
 log = logging.getLogger(__name__)
 
 SWEEP_LIMIT = 500  # users that one sweep announces, and one purge step takes out
+REGISTER_CHUNK = 200  # users registered again between two renewals
 ATTENDANCE_CHUNK = 200  # users asked for in one script call
 
 Entry = dict[str, Any]
@@ -197,13 +198,13 @@ class PresenceService:
 
     # --- telling --------------------------------------------------------------------------
 
-    async def _announce_offline(self, users: Sequence[str]) -> None:
-        """Tell the watchers of users that are gone; the invisible were gone before."""
-        self._metrics.edges.labels("off").inc(len(users))
-        profiles = await self._repository.read(users, self._limits.read_timeout)
-        for user, profile in profiles.items():
-            if profile.status is not Status.OFFLINE:
-                self._tell(user, entry(user, profile, ABSENT, self._clock()))
+    async def _announce_offline(self, due: Sequence[str]) -> None:
+        """Claim who is offline and tell their watchers; the invisible were gone before."""
+        profiles = await self._repository.read(due, self._limits.read_timeout)
+        for user in await self._roster.claim(due):
+            self._metrics.edges.labels("off").inc()
+            if profiles[user].status is not Status.OFFLINE:
+                self._tell(user, entry(user, profiles[user], ABSENT, self._clock()))
 
     def _tell(self, user: str, shown: Entry) -> None:
         body = orjson.dumps(shown)
@@ -261,12 +262,17 @@ class PresenceService:
 
     async def _register_again(self) -> None:
         """Make Redis' entries of this instance equal to what is joined here."""
-        for user in {*self._rooms.joined(), *await self._roster.held()}:
-            synced = None
-            while synced != (here := self._devices_here(user)):  # some left while we told
-                await self._roster.sync(user, here)
-                synced = here
+        users = list({*self._rooms.joined(), *await self._roster.held()})
+        for at in range(0, len(users), REGISTER_CHUNK):
+            await asyncio.gather(*map(self._register, users[at : at + REGISTER_CHUNK]))
+            await self._roster.renew(self._count_clients())
         log.info("this instance's connections are registered in Redis")
+
+    async def _register(self, user: str) -> None:
+        synced = None
+        while synced != (here := self._devices_here(user)):  # some came or left meanwhile
+            await self._roster.sync(user, here)
+            synced = here
 
     def _devices_here(self, user: str) -> dict[str, str]:
         room = self._rooms.room(user)
@@ -282,8 +288,8 @@ class PresenceService:
             grace = round(self._limits.grace * 1000)
             seen = {user: offline_at - grace for user, offline_at in due.users.items()}
             await self._repository.seen(seen, self._limits.read_timeout)
-            if claimed := await self._roster.claim(due.users):
-                await self._announce_offline(claimed)
+            if due.users:
+                await self._announce_offline(list(due.users))
         except RedisAway as error:
             self._lost(error)
         except AppError as error:

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     presence_grace: Seconds = 15.0
     token_expired_grace: Seconds = 25.0
     reconcile_interval: Seconds = 30.0
-    write_timeout: Seconds = 4.5
+    write_timeout: Seconds = 4.0
     redis_timeout: Seconds = 2.0
     drain_seconds: Seconds = 5.0
 

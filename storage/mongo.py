@@ -7,7 +7,7 @@ from typing import Any
 
 import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -41,6 +41,7 @@ class Mongo:
             codec_options=CodecOptions(
                 tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_MS
             ),
+            read_preference=ReadPreference.PRIMARY,
             read_concern=ReadConcern("majority"),
             write_concern=WriteConcern("majority"),
         )

@@ -11,6 +11,7 @@ class RedisNames:
     `instances`, sorted set: instance -> when its lease ends (ms, Redis' clock);
     `clients`, hash: instance -> its count of connected clients;
     `roster:<user>`, hash: `instance|sid` -> device; `online`, set of users with a roster;
+    `seen:<user>`, last sign of life of a device that left while others stayed (ms);
     `grace`, sorted set: user whose last device left -> when they count as offline (ms).
     """
 

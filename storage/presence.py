@@ -47,11 +47,22 @@ local function leases()
   end
   return alive
 end
-local function emptied(user, offline_at)
+local function left(user, last_sign, grace)
+  -- The grace counts from the last sign of life of any of the user's devices.
+  local key = P .. ':seen:' .. user
+  local seen = math.max(tonumber(redis.call('GET', key) or 0), last_sign)
   if redis.call('EXISTS', roster(user)) == 0 then
     redis.call('SREM', P .. ':online', user)
-    redis.call('ZADD', P .. ':grace', offline_at, user)
+    redis.call('ZADD', P .. ':grace', seen + grace, user)
+    redis.call('DEL', key)
+  elseif seen + grace > now then
+    redis.call('SET', key, seen, 'PX', seen + grace - now)
   end
+end
+local function note(instance)
+  -- Without a lease this instance was purged: enter it as having resigned just now, so that
+  -- its next renewal registers everything again, and so that its death will be noticed.
+  redis.call('ZADD', P .. ':instances', 'NX', -now, instance)
 end
 """
 
@@ -72,9 +83,7 @@ _JOIN = Script(
     + """
 local user, instance, sid, device = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local most = tonumber(ARGV[6])
--- Without a lease this instance was purged: enter it as having resigned just now, so that its
--- next renewal registers everything again, and so that its death will be noticed.
-redis.call('ZADD', P .. ':instances', 'NX', -now, instance)
+note(instance)
 local alive = leases()
 alive[instance] = true
 local _, entered, valid = attendance(user, alive)
@@ -94,14 +103,15 @@ return {(not entered and graced == 0) and 1 or 0, devices}
 _LEAVE = Script(
     _COMMON
     + """
-local user, instance, sid, offline_in = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local user, instance, sid = ARGV[2], ARGV[3], ARGV[4]
+local silent, grace = tonumber(ARGV[5]), tonumber(ARGV[6])
 if redis.call('HDEL', roster(user), instance .. '|' .. sid) == 0 then return 0 end
 local others = false
 for _, field in ipairs(redis.call('HKEYS', roster(user))) do
   if mine(field, instance) then others = true end
 end
 if not others then redis.call('SREM', held(instance), user) end
-emptied(user, now + offline_in)
+left(user, now - silent, grace)
 return 1
 """
 )
@@ -120,7 +130,7 @@ for _, user in ipairs(users) do
     if mine(field, instance) then redis.call('HDEL', roster(user), field) end
   end
   redis.call('SREM', held(instance), user)
-  emptied(user, last_sign + grace)
+  left(user, last_sign, grace)
 end
 local rest = redis.call('SCARD', held(instance))
 if rest == 0 then
@@ -185,12 +195,13 @@ for _, field in ipairs(redis.call('HKEYS', roster(user))) do
 end
 for field, device in pairs(keep) do redis.call('HSET', roster(user), field, device) end
 if next(keep) then
+  note(instance)
   redis.call('SADD', held(instance), user)
   redis.call('SADD', P .. ':online', user)
   redis.call('ZREM', P .. ':grace', user)
 else
   redis.call('SREM', held(instance), user)
-  if gone > 0 then emptied(user, now + grace) end
+  if gone > 0 then left(user, now, grace) end
 end
 return 1
 """
@@ -263,8 +274,7 @@ class Roster:
 
     async def leave(self, user: str, sid: str, silent_ms: int) -> None:
         """Take a connection out; its last sign of life was `silent_ms` ago."""
-        offline_in = self._grace - silent_ms
-        await self._link.script(_LEAVE, user, self._instance, sid, offline_in)
+        await self._link.script(_LEAVE, user, self._instance, sid, silent_ms, self._grace)
 
     async def held(self) -> set[str]:
         """The users that Redis believes this instance to hold."""
@@ -333,12 +343,9 @@ class PresenceRepository:
         self, user: str, status: Status, note: str, now: int, timeout: float
     ) -> None:
         """Keep what a user says of themselves. Going invisible is their last being seen."""
-        invisible = Status.OFFLINE.value
-        seen = {"$max": ["$lastSeen", DatetimeMS(now)]}
         update: Document = {"status": status.value, "note": {"$literal": note}}
         if status is Status.OFFLINE:
-            hidden = {"$eq": ["$status", invisible]}  # then they were last seen before
-            update["lastSeen"] = {"$cond": [hidden, "$lastSeen", seen]}
+            update["lastSeen"] = _seen(now)
         with available(timeout):
             await self._presence.update_one({"_id": user}, [{"$set": update}], upsert=True)
 
@@ -346,18 +353,18 @@ class PresenceRepository:
         """Keep when each user was last seen (ms). The invisible were last seen before."""
         if not users:
             return
-        moments = [(user, DatetimeMS(at)) for user, at in users.items()]
+        operations = [
+            UpdateOne({"_id": user}, [{"$set": {"lastSeen": _seen(at)}}], upsert=True)
+            for user, at in users.items()
+        ]
         with available(timeout):
-            hidden = await self._presence.distinct(
-                "_id", {"_id": {"$in": list(users)}, "status": Status.OFFLINE.value}
-            )
-            operations = [
-                UpdateOne({"_id": user}, {"$max": {"lastSeen": at}}, upsert=True)
-                for user, at in moments
-                if user not in hidden
-            ]
-            if operations:
-                await self._presence.bulk_write(operations, ordered=False)
+            await self._presence.bulk_write(operations, ordered=False)
+
+
+def _seen(at: int) -> Document:
+    """`lastSeen` moved forward to `at`, unless the user is invisible: they went before."""
+    hidden = {"$eq": ["$status", Status.OFFLINE.value]}
+    return {"$cond": [hidden, "$lastSeen", {"$max": ["$lastSeen", DatetimeMS(at)]}]}
 
 
 def _decode(doc: Document) -> Profile:

@@ -10,11 +10,11 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from storage.names import RedisNames
 
+CALLS_PER_TRIP = 500
 SUBSCRIBE_CHUNK = 500  # channels per command, so that one command stays small
 
 
@@ -34,27 +34,22 @@ async def _reachable(timeout: float | None = None) -> AsyncIterator[None]:
         raise asyncio.CancelledError  # redis-py has swallowed it; whoever cancelled waits
 
 
-def _client(url: str, timeout: float, retries: int) -> Redis:
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=16,
-        timeout=timeout,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), retries, supported_errors=(RedisConnectionError,)),
-    )
-    return Redis.from_pool(pool)
-
-
 class RedisLink:
     """Commands and publishes; each raises RedisAway after `timeout` seconds at the latest."""
 
     def __init__(self, url: str, names: RedisNames, timeout: float) -> None:
         self.names = names
-        # One more try, for a pooled connection that Redis has closed in the meantime; but a
-        # listener has to know that its connection was lost, and messages with it.
-        self._redis = _client(url, timeout, retries=1)
-        self._listening = _client(url, timeout, retries=0)
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=16,
+            timeout=timeout,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            # A repeat could run a script twice and hide what the first run answered.
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,  # with RESP3 the pool hands out connections that Redis has closed
+        )
+        self._redis = Redis.from_pool(pool)
         self._timeout = timeout
         self._calls: list[_Call] = []
         self._trips: set[asyncio.Task[None]] = set()  # each ends within the timeout
@@ -81,7 +76,11 @@ class RedisLink:
 
     async def _round_trip(self) -> None:
         calls, self._calls = self._calls, []
-        results: list[Any]
+        for at in range(0, len(calls), CALLS_PER_TRIP):
+            await self._answer(calls[at : at + CALLS_PER_TRIP])
+
+    async def _answer(self, calls: "Sequence[_Call]") -> None:
+        results: Sequence[Any]
         try:
             async with _reachable(self._timeout):
                 results = await self._evaluate(calls)
@@ -127,7 +126,7 @@ class RedisLink:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator["Listener"]:
         """A connection of its own that receives from the channels it subscribes."""
-        pubsub = self._listening.pubsub()
+        pubsub = self._redis.pubsub()
         try:
             yield Listener(pubsub)
         finally:
@@ -136,9 +135,8 @@ class RedisLink:
     async def close(self) -> None:
         """Wait for what is under way, then close all connections."""
         await asyncio.gather(*self._trips, return_exceptions=True)
-        for client in (self._redis, self._listening):
-            await client.aclose()
-            await client.connection_pool.disconnect()
+        await self._redis.aclose()
+        await self._redis.connection_pool.disconnect()
 
 
 class Script:

@@ -93,12 +93,11 @@ class StatsRepository:
         ).to_list()
         overtaken, unknown = set(wanted), set()
         for doc in found:
-            user = doc["_id"]
-            if mark in _marks(doc["_by"]):
-                overtaken.discard(user)
-            elif doc["_v"] - wanted[user] >= MARKS:
-                overtaken.discard(user)
+            user, later = doc["_id"], doc["_v"] - wanted[doc["_id"]]
+            if later >= MARKS:
                 unknown.add(user)
+            if later >= MARKS or _mark(doc["_by"], later) == mark:
+                overtaken.discard(user)
         return Missed(overtaken, unknown)
 
     def _operation(self, old: Stats, new: Stats, mark: bytes) -> UpdateOne:
@@ -137,8 +136,10 @@ class StatsRepository:
         )
 
 
-def _marks(writers: bytes) -> list[bytes]:
-    return [bytes(writers[at : at + MARK]) for at in range(0, len(writers), MARK)]
+def _mark(writers: bytes, later: int) -> bytes:
+    """The mark of the write after which `later` others came; none for a write to come."""
+    end = len(writers) - later * MARK
+    return bytes(writers[end - MARK : end]) if later >= 0 else b""
 
 
 def _windows(devices: dict[str, Any]) -> dict[str, OpWindow]:

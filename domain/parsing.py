@@ -10,6 +10,7 @@ from domain.errors import AppError, Code, FieldError, pointer
 from domain.ids import parse_id
 
 MAX_FIELDS_SHOWN = 10
+MAX_NAMES = 200  # of one object; each unknown one would cost time
 
 
 class Payload(BaseModel):
@@ -38,6 +39,8 @@ def parse(model: type[P], payload: object) -> P:
     """`payload` as a `model`; raises AppError with the code of its first fault."""
     if not isinstance(payload, dict):
         raise AppError(Code.INVALID_TYPE, "Expected a JSON object")
+    if len(payload) > MAX_NAMES:
+        raise AppError(Code.INVALID_VALUE, f"The object has more than {MAX_NAMES} fields")
     try:
         return model.model_validate(payload)
     except ValidationError as error:

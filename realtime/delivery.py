@@ -13,7 +13,7 @@ from realtime.fanout import DOCUMENT, Fanout, Note
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
 from realtime.presence import PresenceService
-from realtime.rooms import Rooms
+from realtime.rooms import Document, Rooms
 from realtime.stats import Advance, StatsService
 from realtime.tasks import Loop
 from realtime.wheel import Wheel
@@ -68,11 +68,25 @@ class Delivery:
         else:
             self._presence.deliver(note.user, note.body)
 
-    def caught_up(self, stats: Stats, informed: Connection) -> None:
-        """`informed` just read its document: if that is news, the others get it too."""
-        room = self._rooms.room(stats.user_id)
-        if room is not None and stats.rev > room.rev:
-            self._deliver(stats.user_id, stats.rev, self._stats.encode(stats), informed)
+    def welcome(self, stats: Stats, joining: Connection) -> Document:
+        """The newest document for the answer to a join, which has read `stats`.
+
+        If these are news here, the others get them too.
+        """
+        user = stats.user_id
+        missed = self._rooms.joined_now(user, joining)
+        if missed is not None and missed.rev > stats.rev:
+            return missed
+        document = Document(stats.rev, self._stats.encode(stats))
+        self._deliver(user, *document, joining)
+        return document
+
+    def not_joined(self, user: str, joining: Connection) -> None:
+        """A repeated join failed: what was held back for its answer is sent as it is."""
+        missed = self._rooms.joined_now(user, joining)
+        if missed is not None:
+            frame = encoded_event_frame(protocol.DATA_UPDATED, missed.body)
+            joining.socket.send_latest(user, frame)
 
     def followed(self, stats: Stats) -> None:
         """Somebody here begins to follow with these: earlier followers get what is news to them."""
@@ -93,7 +107,9 @@ class Delivery:
             room.rev = rev
             frame = encoded_event_frame(protocol.DATA_UPDATED, body)
             for member in room.members:
-                if member is not informed:
+                if member in room.joining:
+                    room.joining[member] = Document(rev, body)
+                elif member is not informed:
                     member.socket.send_latest(user, frame)
         if self._rooms.watchers(user) and rev > self._followed.get(user, -1):
             self._followed[user] = rev

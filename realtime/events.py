@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, StringConstraints
+import orjson
+from pydantic import BeforeValidator, FailFast, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from domain.errors import AppError, Code
@@ -12,7 +13,6 @@ from domain.identity import Identity
 from domain.parsing import Id, Payload, parse
 from domain.patch import Patch, parse_patch
 from domain.presence import MAX_NOTE, Status
-from domain.stats import Stats
 from domain.times import iso
 from realtime import protocol
 from realtime.connection import Connection, ack_frame
@@ -21,7 +21,7 @@ from realtime.fanout import Fanout
 from realtime.gateway import Answer, EventSpec, Gateway
 from realtime.limits import LiveLimits
 from realtime.presence import PresenceService
-from realtime.rooms import Rooms
+from realtime.rooms import Document, Rooms
 from realtime.stats import StatsService, Verdict
 
 Clock = Callable[[], int]
@@ -57,7 +57,7 @@ class SetStatus(Payload):
 class Users(Payload):
     """`presence:watch` and `presence:unwatch`."""
 
-    user_ids: list[Id]
+    user_ids: Annotated[list[Id], FailFast()]
 
 
 class Refresh(Payload):
@@ -151,7 +151,9 @@ class Events:
                 self._stats.read(user), self._presence.join(connection, user, join.status)
             )
         except BaseException:
-            if not again:
+            if again:
+                self._delivery.not_joined(user, connection)
+            else:
                 self._rooms.leave(user, connection)
                 await self._presence.leave(connection, user)
             raise
@@ -160,18 +162,17 @@ class Events:
             await self._presence.leave(connection, user)
             raise AppError(Code.NOT_JOINED, "The connection is closed")
         connection.joined_as = user
-        self._delivery.caught_up(stats, connection)
-        return self._welcome(connection, user, join, stats, shown)
+        document = self._delivery.welcome(stats, connection)
+        return self._welcome(connection, user, document, shown, current=join.rev == document.rev)
 
     def _welcome(
-        self, connection: Connection, user: str, join: Join, stats: Stats, shown: Answer
+        self, connection: Connection, user: str, document: Document, shown: Answer, *, current: bool
     ) -> Answer:
-        current = join.rev is not None and join.rev == stats.rev
         answer: Answer = {
             "ok": True,
             "userId": user,
             "sessionId": connection.sid,
-            "stats": None if current else self._stats.schema.document(stats),
+            "stats": None if current else orjson.Fragment(document.body),
             "presence": shown,
             "serverTime": iso(self._clock()),
             "limits": self._limits.for_clients(),

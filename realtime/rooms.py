@@ -2,8 +2,16 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from realtime.connection import Connection
+
+
+class Document(NamedTuple):
+    """A stats document as JSON, and its `rev`."""
+
+    rev: int
+    body: bytes
 
 
 @dataclass(slots=True)
@@ -12,6 +20,8 @@ class Room:
 
     rev: int = 0
     members: set[Connection] = field(default_factory=set)
+    joining: dict[Connection, Document | None] = field(default_factory=dict)
+    """Members whose join is not answered yet, and the newest document that they missed."""
 
 
 class Rooms:
@@ -28,11 +38,17 @@ class Rooms:
         self._watchers: dict[str, set[Connection]] = {}
 
     def enter(self, user: str, connection: Connection) -> Room:
-        """Add a connection to the user's room."""
+        """Add a connection to the user's room; documents wait until `joined_now`."""
         self._note(user)
         room = self._rooms.setdefault(user, Room())
         room.members.add(connection)
+        room.joining[connection] = None
         return room
+
+    def joined_now(self, user: str, connection: Connection) -> Document | None:
+        """The join is answered next: the document that came meanwhile, if any."""
+        room = self._rooms.get(user)
+        return room.joining.pop(connection, None) if room else None
 
     def leave(self, user: str, connection: Connection) -> None:
         """Take it out again. Harmless when it is not in."""
@@ -40,6 +56,7 @@ class Rooms:
         if room is None:
             return
         room.members.discard(connection)
+        room.joining.pop(connection, None)
         if not room.members:
             del self._rooms[user]
             self._forget(user)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import orjson
 from aiohttp import web
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from domain.errors import AppError, Code
 from domain.identity import Identity, refuse_query_token
@@ -27,7 +27,7 @@ class UpdateStats(Payload):
 class Batch(Payload):
     """Body of `POST /api/users/stats/batch`."""
 
-    user_ids: Annotated[list[Id], Field(max_length=BATCH_MAX)]
+    user_ids: Annotated[list[Id], FailFast(), Field(max_length=BATCH_MAX)]
 
 
 async def identify(request: web.Request) -> Identity:

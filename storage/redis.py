@@ -29,6 +29,8 @@ async def _reachable(timeout: float | None = None) -> AsyncIterator[None]:
             yield
     except (RedisError, OSError, TimeoutError) as error:
         raise RedisAway(f"{type(error).__name__}: {str(error)[:200]}") from error
+    except (AttributeError, RuntimeError) as error:  # another task just lost the connection
+        raise RedisAway("the connection is lost") from error
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError  # redis-py has swallowed it; whoever cancelled waits

@@ -274,6 +274,7 @@ class Socket(AsyncSocket):
         transport = environ["aiohttp.request"].transport
         if isinstance(answer, list) and (transport is None or transport.is_closing()):
             self.queue._queue.extendleft(reversed(answer))
+            self.queue._wakeup_next(self.queue._getters)
             self._queued_bytes += sum(len(pkt.encode()) for pkt in answer)
         return answer
 

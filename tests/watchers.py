@@ -9,6 +9,8 @@ from tests.clients_py import Client, connected, joined
 from tests.serving import Served
 
 MARKER = "marker"
+GRACE = 0.5
+"""Seconds of grace of the servers that show presence here."""
 
 
 @asynccontextmanager

@@ -7,8 +7,7 @@ import pytest
 
 from server.embedded import PrivateServer
 from tests.serving import Served, serving
-
-GRACE = 0.5
+from tests.watchers import GRACE
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ async def brief(stores: dict[str, Any]) -> AsyncIterator[Served]:
 
 
 def ending_soon(user: str = "ada", **claims: Any) -> str:
-    """A token that runs out in 0.6 to 1.6 seconds."""
-    return token(user, exp=math.ceil(time.time() + 0.6), **claims)
+    """A token that runs out in 0.5 to 1.5 seconds."""
+    return token(user, exp=math.ceil(time.time() + 0.5), **claims)
 
 
 async def join(socket: Wire, credential: str, **payload: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 from tests.clients_py import Client, connected, joined
 from tests.serving import Served
@@ -62,6 +63,39 @@ async def test_presence_edges_of_a_user_on_two_instances_are_told_once_to_watche
             assert await told_each([eve, mia], one) == [[("ada", True, "online")]] * 2
         await eventually(lambda: eve.pending("presence:update") and mia.pending("presence:update"))
         assert await told_each([eve, mia], two) == [[("ada", False, "offline")]] * 2
+
+
+async def test_twenty_devices_that_come_at_once_through_both_instances_are_told_as_one_arrival(
+    pair: Pair,
+) -> None:
+    async with watching(pair[0], "ada") as eve, AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(connected(s.url)) for s in pair * 10]
+        answers = await asyncio.gather(
+            *(client.join(deviceId=f"d{n}") for n, client in enumerate(sockets))
+        )
+        assert max(answer["presence"]["devices"] for answer in answers) == 20
+        assert await told(eve, pair[1]) == [("ada", True, "online")]
+
+
+async def test_after_many_comings_and_goings_what_was_told_last_is_true_and_nothing_twice(
+    pair: Pair,
+) -> None:
+    async with watching(pair[0], "ada") as eve, watching(pair[1], "ada", name="mia") as mia:
+
+        async def come_and_go(served: Served, pause: float) -> None:
+            for _ in range(3):
+                async with joined(served.url):
+                    await asyncio.sleep(pause / 4)
+                await asyncio.sleep(pause)
+
+        await asyncio.gather(
+            *(come_and_go(pair[n % 2], pause) for n, pause in enumerate((0.1, 0.2, 0.6, 0.4)))
+        )
+        async with joined(pair[0].url):
+            await asyncio.sleep(1.0)
+            for news in await told_each([eve, mia], pair[1]):
+                assert [online for _, online, _ in news] == [n % 2 == 0 for n in range(len(news))]
+                assert news[-1] == ("ada", True, "online")
 
 
 async def test_moving_from_one_instance_to_the_other_is_not_told(pair: Pair) -> None:

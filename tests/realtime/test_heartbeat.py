@@ -81,6 +81,6 @@ async def test_a_poller_that_polls_lives_on(lively: Served) -> None:
     async with poller(lively.url) as session:
         await session.join()
         with pytest.raises(TimeoutError):
-            await session.receive(timeout=2.5 * (INTERVAL + TIMEOUT))
+            await session.receive(timeout=2 * (INTERVAL + TIMEOUT))
         assert (await session.call(1, "presence:ping", {"t": 1}))["t"] == 1
         assert silent(lively) == 0

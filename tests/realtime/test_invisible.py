@@ -4,10 +4,9 @@ import asyncio
 import time
 
 from tests.clients_py import connected, joined
-from tests.realtime.conftest import GRACE
 from tests.serving import Served
 from tests.traces import eventually
-from tests.watchers import edges, seen, shown, told, watching
+from tests.watchers import GRACE, edges, seen, shown, told, watching
 
 HIDE = {"status": "offline"}
 

@@ -4,10 +4,9 @@ import asyncio
 import time
 
 from tests.clients_py import connected, joined
-from tests.realtime.conftest import GRACE
 from tests.serving import Served
 from tests.traces import eventually, in_redis
-from tests.watchers import edges, seen, shown, told, watching
+from tests.watchers import GRACE, edges, seen, shown, told, watching
 
 SOON = 3 * GRACE + 1.2  # seconds until an absence is told at the latest, also just after the start
 

@@ -14,7 +14,6 @@ from domain.errors import AppError, Code
 WINDOW = 64
 MAX_DEVICES = 32
 FORGET_AFTER = 30 * 24 * 3600 * 1000
-SEEN_AGAIN_AFTER = 24 * 3600 * 1000  # a repeat is noted at most once a day
 MAX_OP_ID_LENGTH = 64
 
 _ID_BYTES = 8
@@ -92,9 +91,9 @@ def remember(devices: dict[str, OpWindow], op: Op, now: int) -> dict[str, OpWind
 
 
 def touch(devices: dict[str, OpWindow], device: str, now: int) -> dict[str, OpWindow]:
-    """The windows with `device` seen at `now`; the same object if that was noted today."""
+    """The windows with `device` seen at `now`, or the same object if it was seen later."""
     window = devices[device]
-    if now - window.seen < SEEN_AGAIN_AFTER:
+    if now <= window.seen:
         return devices
     return {**devices, device: replace(window, seen=now)}
 
@@ -104,7 +103,7 @@ def _make_room(windows: dict[str, OpWindow], now: int) -> None:
     if len(named) < MAX_DEVICES:
         return
     oldest = min(named, key=lambda key: windows[key].seen)
-    if now - windows[oldest].seen < FORGET_AFTER + SEEN_AGAIN_AFTER:
+    if now - windows[oldest].seen < FORGET_AFTER:
         raise AppError(
             Code.DEVICE_LIMIT,
             f"This user has {MAX_DEVICES} devices already; "

@@ -180,6 +180,8 @@ def _apply_replacement(stats: Stats, change: Replacement, now: int) -> tuple[Sta
     if at < stats.updated_at:
         return stats, Outcome(applied=False)
     values = {**stats.values, **change.fields}
+    if change.updated_at is None and not _differ(values, stats.values):
+        return stats, Outcome()
     if at == stats.updated_at and not _differ(values, stats.values):
         return stats, Outcome()
     return _next(stats, values, at, stats.devices), Outcome()

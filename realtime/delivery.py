@@ -113,6 +113,7 @@ class Delivery:
                     member.socket.send_latest(user, frame)
         if self._rooms.watchers(user) and rev > self._followed.get(user, -1):
             self._followed[user] = rev
+            self._rooms.noted(user)
             self._follow(user, body)
 
     # --- followers: at most so many updates a second --------------------------------------

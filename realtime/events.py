@@ -13,6 +13,7 @@ from domain.identity import Identity
 from domain.parsing import Id, Payload, parse
 from domain.patch import Patch, parse_patch
 from domain.presence import MAX_NOTE, Status
+from domain.stats import Stats
 from domain.times import iso
 from realtime import protocol
 from realtime.connection import Connection, ack_frame
@@ -25,6 +26,7 @@ from realtime.rooms import Document, Rooms
 from realtime.stats import StatsService, Verdict
 
 Clock = Callable[[], int]
+SNAPSHOT_TRIES = 5  # who has news that often soon has more
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -84,7 +86,7 @@ def parse_ping(payload: Any) -> Any:
     if not isinstance(payload, dict) or payload.keys() - {"t"}:
         raise AppError(Code.INVALID_VALUE, "presence:ping takes {t} or nothing")
     t = payload.get("t")
-    if not isinstance(t, int | float | str | None) or (isinstance(t, str) and len(t) > 64):
+    if isinstance(t, bool) or not isinstance(t, int | float | str | None) or len(str(t)) > 64:
         raise AppError(Code.INVALID_TYPE, "t must be a number or a text of at most 64 characters")
     return t
 
@@ -218,8 +220,7 @@ class Events:
         connection.watched.update(new)
         try:
             await asyncio.gather(*(self._fanout.wanted(user) for user in new))
-            shown = await self._presence.entries(users)
-            stats = await self._stats.read_many(users)
+            shown, stats = await self._snapshot(users)
         except AppError:
             self._stop_watching(connection, new)
             raise
@@ -234,6 +235,21 @@ class Events:
             "ok": True,
             "users": [{**shown[user], "stats": public(stats[user])} for user in users],
         }
+
+    async def _snapshot(self, users: list[str]) -> tuple[dict[str, Answer], dict[str, Stats]]:
+        """How users stand; who had news while we read is read again."""
+        shown: dict[str, Answer] = {}
+        stats: dict[str, Stats] = {}
+        stale = users
+        for _ in range(SNAPSHOT_TRIES):
+            before = self._rooms.news(stale)
+            shown |= await self._presence.entries(stale)
+            stats |= await self._stats.read_many(stale)
+            now = self._rooms.news(stale)
+            stale = [user for user in stale if now[user] != before[user]]
+            if not stale:
+                break
+        return shown, stats
 
     async def _unwatch(self, connection: Connection, wish: Users, _: int | None) -> Answer:
         self._stop_watching(connection, wish.user_ids)

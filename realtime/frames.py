@@ -1,5 +1,6 @@
 """Packets as bytes: the parts of Engine.IO 4, Socket.IO 5 and RFC 6455 that we read and write."""
 
+import json
 from typing import Any, NamedTuple
 
 import orjson
@@ -8,6 +9,8 @@ from socketio import packet as sio
 
 MAX_ACK_DIGITS = 16
 MAX_ATTACHMENTS = 16
+UNREADABLE = object()
+"""Stands for a payload that is JSON by its form only."""
 
 
 class ProtocolError(EngineIOError):
@@ -53,11 +56,23 @@ def parse_event(data: bytes) -> Event | None:
     digits = data[1:at]
     if at < 0 or len(digits) > MAX_ACK_DIGITS or (digits and not digits.isdigit()):
         raise ProtocolError
+    ack = int(digits) if digits else None
     try:
-        args = orjson.loads(data[at:])
-    except ValueError as error:
+        return checked_event(orjson.loads(data[at:]), ack)
+    except ValueError:
+        return _unreadable(data[at:], ack)
+
+
+def _unreadable(text: bytes, ack: int | None) -> Event:
+    """The event of JSON that orjson refuses and JavaScript writes: half a surrogate pair, say.
+
+    Its payload is UNREADABLE: it gets a refusal, and the connection lives.
+    """
+    try:
+        event = checked_event(json.loads(text), ack)
+    except (ValueError, RecursionError) as error:
         raise ProtocolError from error
-    return checked_event(args, int(digits) if digits else None)
+    return Event(event.name.encode("utf-8", "replace").decode(), [UNREADABLE], ack)
 
 
 def attachments_due(data: bytes) -> int:

@@ -15,6 +15,7 @@ from domain.errors import AppError, Code
 from domain.identity import Identity, refuse_query_token
 from realtime import protocol
 from realtime.connection import Connection
+from realtime.frames import UNREADABLE
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
 from realtime.transport import FLOOD, CorsOrigins, Event, Socket, SocketServer
@@ -190,6 +191,11 @@ class Gateway:
             raise AppError(Code.NOT_JOINED, "Send presence:join first")
         if len(event.args) > 1:
             raise AppError(Code.INVALID_VALUE, "Send one payload, not several arguments")
+        if event.args and event.args[0] is UNREADABLE:
+            raise AppError(
+                Code.INVALID_VALUE,
+                "The payload is not valid Unicode (half an emoji?), or has an impossible number",
+            )
         payload = spec.parse(event.args[0] if event.args else None)
         return spec.handle(connection, payload, event.ack)
 

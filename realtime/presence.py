@@ -216,6 +216,7 @@ class PresenceService:
         watchers = self._rooms.watchers(user)
         if not watchers:
             return
+        self._rooms.noted(user)
         self._said[user] = Said.of(orjson.loads(body))
         frame = encoded_event_frame(protocol.PRESENCE_UPDATE, body)
         for watcher in watchers:
@@ -240,8 +241,17 @@ class PresenceService:
             return
         watched = self._rooms.watched()
         for at in range(0, len(watched), ATTENDANCE_CHUNK):
-            shown = await self.entries(watched[at : at + ATTENDANCE_CHUNK])
-            self.noticed({user: what for user, what in shown.items() if user in self._said})
+            users = watched[at : at + ATTENDANCE_CHUNK]
+            before = self._rooms.news(users)
+            shown = await self.entries(users)
+            now = self._rooms.news(users)
+            self.noticed(
+                {
+                    user: shown[user]
+                    for user in users
+                    if user in self._said and now[user] == before[user]
+                }
+            )
 
     # --- loops ----------------------------------------------------------------------------
 
@@ -296,7 +306,7 @@ class PresenceService:
             log.warning("nobody is announced offline now: %s", error.message)
 
     async def _purge(self, instance: str) -> None:
-        log.warning("the lease of instance %s ran out", instance)
+        log.info("instance %s is gone; its users are in their grace", instance)
         left = 1
         while left > 0:
             left = await self._roster.purge(instance, SWEEP_LIMIT)

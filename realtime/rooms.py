@@ -1,6 +1,6 @@
 """Which connections here get what about whom."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ class Rooms:
         self._unwant = unwant
         self._rooms: dict[str, Room] = {}
         self._watchers: dict[str, set[Connection]] = {}
+        self._news: dict[str, int] = {}
 
     def enter(self, user: str, connection: Connection) -> Room:
         """Add a connection to the user's room; documents wait until `joined_now`."""
@@ -74,6 +75,7 @@ class Rooms:
         watchers.discard(connection)
         if not watchers:
             del self._watchers[user]
+            self._news.pop(user, None)
             self._forget(user)
 
     def room(self, user: str) -> Room | None:
@@ -95,6 +97,14 @@ class Rooms:
     def members(self) -> int:
         """How many connections are in rooms."""
         return sum(len(room.members) for room in self._rooms.values())
+
+    def noted(self, user: str) -> None:
+        """There is news of a followed user: what was read before is old."""
+        self._news[user] = self._news.get(user, 0) + 1
+
+    def news(self, users: Iterable[str]) -> dict[str, int]:
+        """How often there was news of each followed user so far."""
+        return {user: self._news.get(user, 0) for user in users}
 
     def watches(self) -> int:
         """How many users are followed, each counted once per connection."""

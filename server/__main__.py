@@ -16,6 +16,11 @@ from server.auth import mint
 from server.embedded import EmbeddedError
 from server.serve import serve, with_secret
 from server.settings import Settings, SettingsError, load
+from storage.mongo import Mongo
+from storage.stats import StatsRepository
+
+RESTORED_STEP = 2**20  # more changes than any user makes between two backups
+RESTORED_TIMEOUT = 600.0  # seconds
 
 
 def main() -> int:
@@ -25,6 +30,8 @@ def main() -> int:
         settings = load()
         if arguments.command == "token":
             return _token(settings, arguments.user, Role(arguments.role))
+        if arguments.command == "restored":
+            return asyncio.run(_restored(settings))
         return _serve(settings)
     except (SettingsError, EmbeddedError, AppError) as error:
         sys.stderr.write(f"{error}\n")
@@ -42,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     token = commands.add_parser("token", help="print a token for a user")
     token.add_argument("user", metavar="USER")
     token.add_argument("--role", choices=[role.value for role in Role], default="user")
+    commands.add_parser(
+        "restored", help="after restoring a backup of MongoDB: lift all revs above what clients saw"
+    )
     return parser
 
 
@@ -50,6 +60,20 @@ def _serve(settings: Settings) -> int:
     warnings.simplefilter("ignore", InsecureKeyLengthWarning)  # with_secret decides about that
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))
+    return 0
+
+
+async def _restored(settings: Settings) -> int:
+    """Clients may have seen higher revs than the backup has; none may ever go down."""
+    if settings.mongodb_uri is None:
+        raise SettingsError("MONGODB_URI is missing: say which MongoDB was restored")
+    mongo = Mongo(settings.mongodb_uri, settings.mongodb_db)
+    try:
+        stats = StatsRepository(mongo, settings.schema_of_stats())
+        users = await stats.raise_revs(RESTORED_STEP, RESTORED_TIMEOUT)
+    finally:
+        await mongo.close()
+    sys.stdout.write(f"lifted the revs of {users} users by {RESTORED_STEP}\n")
     return 0
 
 

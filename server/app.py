@@ -5,6 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -31,6 +32,12 @@ log = logging.getLogger(__name__)
 
 SOCKET_PATH = "/socket.io"
 FREE = ("/health", "/metrics")
+RUNNER_OPTIONS: dict[str, Any] = {
+    "access_log": None,  # log_requests writes our own
+    "keepalive_timeout": 75.0,  # seconds; longer than a load balancer's
+    "auto_decompress": False,  # read_json does it, with a bound and with problems as answers
+}
+"""For the `web.AppRunner` that serves the application."""
 
 
 def now_ms() -> int:

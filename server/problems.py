@@ -4,6 +4,7 @@ import logging
 import math
 import re
 import uuid
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -139,14 +140,34 @@ async def read_json(request: web.Request) -> Any:
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise AppError(
-            Code.PAYLOAD_TOO_LARGE, f"The body must be at most {MAX_BODY} bytes"
-        ) from None
+        raise _too_large() from None
     except (RequestPayloadError, ValueError, ConnectionResetError):
         raise AppError(Code.BAD_REQUEST, "The body does not match its headers") from None
+    body = _decompressed(body, request.headers.get("Content-Encoding", "identity").lower())
     if not body:
         raise AppError(Code.INVALID_JSON, "The body is empty; send a JSON object")
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise AppError(Code.INVALID_JSON, f"The body is not JSON: {error.msg}") from None
+
+
+def _decompressed(body: bytes, encoding: str) -> bytes:
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise AppError(Code.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding is gzip, deflate or none")
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip, as its header says
+    try:
+        unpacked = unpacker.decompress(body, MAX_BODY + 1)
+    except zlib.error:
+        raise AppError(Code.BAD_REQUEST, f"The body is not {encoding}") from None
+    if len(unpacked) > MAX_BODY:
+        raise _too_large()
+    if not unpacker.eof:
+        raise AppError(Code.BAD_REQUEST, f"The {encoding} body is cut off")
+    return unpacked
+
+
+def _too_large() -> AppError:
+    return AppError(Code.PAYLOAD_TOO_LARGE, f"The body must be at most {MAX_BODY} bytes")

@@ -16,7 +16,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from domain.identity import Role
-from server.app import create_app
+from server.app import RUNNER_OPTIONS, create_app
 from server.auth import mint
 from server.embedded import PrivateServer, lock_data_dir, start_mongod, start_redis
 from server.keys import DRAINING, LIVE
@@ -24,7 +24,6 @@ from server.settings import MIN_SECRET_BYTES, Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-KEEPALIVE = 75.0  # seconds
 SHUTDOWN_TIMEOUT = 5.0  # seconds for requests under way
 BACKLOG = 4096
 DEMO_USER = "demo"
@@ -38,12 +37,7 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         settings = await with_private_servers(settings, stack)
         app = create_app(settings)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            keepalive_timeout=KEEPALIVE,
-            shutdown_timeout=SHUTDOWN_TIMEOUT,
-        )
+        runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_TIMEOUT, **RUNNER_OPTIONS)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)

@@ -66,6 +66,12 @@ class StatsRepository:
         with available(timeout):
             return await self._stats.estimated_document_count()
 
+    async def raise_revs(self, step: int, timeout: float) -> int:
+        """Add `step` to every stored `rev`; answers of how many users."""
+        with available(timeout):
+            done = await self._stats.update_many({}, {"$inc": {"rev": step, "_v": 1}})
+        return done.modified_count
+
     async def write(self, writes: Sequence[Write], timeout: float) -> Missed:
         """Replace each `old` by its `new`, durably; answers the users for whom it failed.
 

@@ -60,11 +60,6 @@ SOCKET: dict[str, bytes] = {
     "negative id": frame('42-1["presence:ping"]'),
     "id of 17 digits": frame("42" + "9" * 17 + '["presence:ping"]'),
     "id in Arabic digits": frame('42\u0661["presence:ping"]'),
-    "NaN": frame('42["presence:ping",{"t":NaN}]'),
-    "Infinity": frame('42["presence:ping",{"t":-Infinity}]'),
-    "1e999": frame('42["presence:ping",{"t":1e999}]'),
-    "lone surrogate": frame('42["presence:ping",{"t":"\\ud800"}]'),
-    "surrogates in the wrong order": frame('42["presence:ping",{"t":"\\udc00\\ud800"}]'),
     "raw NUL in a text": frame('42["presence:ping",{"t":"\x00"}]'),
     "5000 levels deep": frame('42["presence:ping",' + DEEP + "]"),
     "5000 levels deep in an object": frame('42["x",' + '{"a":' * 5000 + "1" + "}" * 5001 + "]"),
@@ -87,3 +82,13 @@ SOCKET: dict[str, bytes] = {
     "text where an attachment is due": two('451-["x",{"_placeholder":true,"num":0}]', "42/,[1]"),
     "more attachments than announced": two('450-["presence:ping"]', b"x"),
 }
+
+UNREADABLE: dict[str, str] = {
+    "NaN": '{"t":NaN}',
+    "Infinity": '{"t":-Infinity}',
+    "1e999": '{"t":1e999}',
+    "lone surrogate": '{"t":"\\ud800"}',
+    "surrogates in the wrong order": '{"t":"\\udc00\\ud800"}',
+    "lone surrogate as a name": '{"\\udfff":1}',
+}
+"""Payloads that are JSON by their form only: JavaScript and Python write some of them."""

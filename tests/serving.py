@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from realtime.live import Live
-from server.app import create_app
+from server.app import RUNNER_OPTIONS, create_app
 from server.keys import LIVE, METRICS
 from server.settings import Settings
 from tests.tokens import SECRET
@@ -57,7 +57,7 @@ class Served:
 async def serving(**settings: Any) -> AsyncIterator[Served]:
     """A server on a free port; `settings` as in server/settings.py, quick by default."""
     app = create_app(Settings(**{**QUICK, **settings}))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, shutdown_timeout=1.0, **RUNNER_OPTIONS)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -180,6 +180,12 @@ class SocketServer(socketio.AsyncServer):
             raise ProtocolError
         if socket.closed:
             return
+        served = namespace in self.handlers or namespace in self.namespace_handlers
+        if not served or namespace in socket.namespaces:
+            reason = "Already connected" if served else "Invalid namespace"
+            refusal = Packet(sio.CONNECT_ERROR, data={"message": reason}, namespace=namespace)
+            await self._send_packet(socket.sid, refusal)
+            return
         await self._handle_connect(socket.sid, namespace, auth)
         sid = self.manager.sid_from_eio_sid(socket.sid, namespace)
         if sid is None or not self.manager.is_connected(sid, namespace):

@@ -94,7 +94,9 @@ async def test_after_a_restart_it_reconnects_by_itself(
     stores: dict[str, Any], tmp_path: Path, kind: str, end: str
 ) -> None:
     port = free_port()
-    async with node_device(f"http://127.0.0.1:{port}", **OPTIONS[kind]) as phone:
+    patience = {} if (kind, end) == ("default", "SIGTERM") else {"reconnectionDelayMax": 300}
+    options = {**OPTIONS[kind], **patience}
+    async with node_device(f"http://127.0.0.1:{port}", **options) as phone:
         async with server_process(tmp_path, **stores, port=port) as first:
             before = await phone.happens("connect")
             if kind == "default":

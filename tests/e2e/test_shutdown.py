@@ -2,12 +2,14 @@
 
 import asyncio
 import signal
+from contextlib import AsyncExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from tests.clients_py import joined, raw_socket
+from tests.clients_py import RawSocket, joined, raw_socket
 from tests.hammer import check_sums, hammering, progress
 from tests.node import node_device
 from tests.rest import Api
@@ -52,6 +54,27 @@ async def _knock(url: str) -> None:
         refused.problem(503, "draining")
         assert (await api.get("/health/live")).status == 200
         assert (await api.patch(xp=1))["xp"] == 1  # REST is served to the end
+
+
+async def test_connections_are_closed_spread_over_the_drain(
+    stores: dict[str, Any], tmp_path: Path
+) -> None:
+    clock = asyncio.get_running_loop().time
+    async with AsyncExitStack() as stack:
+        settings = {**stores, "drain_seconds": 2.0}
+        server = await stack.enter_async_context(server_process(tmp_path, **settings))
+        sockets = [await stack.enter_async_context(raw_socket(server.url)) for _ in range(20)]
+
+        async def closed(raw: RawSocket) -> float:
+            await raw.closed()
+            return clock()
+
+        closings = asyncio.gather(*(closed(raw) for raw in sockets))
+        assert await asyncio.wait_for(server.terminate(), LIMIT) == 0
+        times = sorted(await closings)
+        # All at once they would come back at once, and overrun the other instances.
+        assert 0.8 < times[-1] - times[0] < 2.5
+        assert max(b - a for a, b in pairwise(times)) < 0.6
 
 
 async def test_clients_transports_are_closed_so_that_they_go_elsewhere(

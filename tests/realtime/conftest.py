@@ -13,14 +13,14 @@ from tests.watchers import GRACE
 @pytest.fixture
 async def brief(stores: dict[str, Any]) -> AsyncIterator[Served]:
     """A server with a grace of half a second."""
-    async with serving(**stores, presence_grace=GRACE) as server:
+    async with serving(**stores, presence_lease=0.9, presence_grace=GRACE) as server:
         yield server
 
 
 @pytest.fixture
 async def pair(stores: dict[str, Any]) -> AsyncIterator[tuple[Served, Served]]:
     """Two instances of one app, with a grace of half a second."""
-    quick = {**stores, "presence_grace": GRACE}
+    quick = {**stores, "presence_lease": 0.9, "presence_grace": GRACE}
     async with serving(**quick) as one, serving(**quick) as two:
         yield one, two
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.clients_py import joined
-from tests.garbage import ENGINE, SOCKET, WEBSOCKET, two
+from tests.garbage import ENGINE, SOCKET, UNREADABLE, WEBSOCKET, two
 from tests.serving import Served
 from tests.traces import eventually, nothing_stays, outcry
 from tests.wires import PING, Wire, frame, wire
@@ -71,6 +71,23 @@ async def test_an_event_where_an_attachment_is_due_ends_the_connection(served: S
         await socket.send(half)
         await socket.event("presence:ping", None)
         await socket.ended(timeout=3)
+
+
+async def test_a_payload_that_is_json_by_its_form_only_gets_a_code_and_changes_nothing(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with wire(served.url) as socket:
+        await socket.join()
+        found = {}
+        for name, payload in UNREADABLE.items():
+            for event in ("presence:ping", "user:clientUpdate", "presence:status"):
+                await socket.send(f'427["{event}",{payload}]')
+                found[name, event] = (await socket.answer(7))["error"]["code"]
+        assert set(found.values()) == {"invalid_value"}, found
+        await socket.send('428["\\ud800",{}]')
+        assert (await socket.answer(8))["error"]["code"] == "unknown_event"
+        assert (await socket.call(9, "user:clientUpdate", {"xp": 1}))["rev"] == 1
+    assert outcry(caplog) == []
 
 
 async def test_a_protocol_error_is_told_in_the_close_frame_and_counted(served: Served) -> None:

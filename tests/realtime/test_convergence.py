@@ -17,7 +17,12 @@ from tests.watchers import shown, watching
 
 UPDATE = "user:clientUpdate"
 MADE_GOOD = 5.0  # seconds; the servers here compare three times a second
-QUICK = {"reconcile_interval": 0.3, "presence_grace": 0.5}
+QUICK = {
+    "reconcile_interval": 0.3,
+    "presence_lease": 0.9,
+    "presence_grace": 0.5,
+    "redis_timeout": 0.5,
+}
 
 
 @pytest.fixture
@@ -127,7 +132,7 @@ async def test_a_redis_that_lost_everything_is_filled_again_and_nobody_is_announ
         async with Redis.from_url(redis.url) as client:
             await client.flushall()
         await eventually(lambda: _counted(one), timeout=MADE_GOOD)
-        await asyncio.sleep(2.0)  # a lease and a grace
+        await asyncio.sleep(1.6)  # a lease and a grace
         assert eve.pending("presence:update") == 0
         assert (await ada.join(deviceId="phone"))["presence"]["devices"] == 1
         assert (await one.live.presence.entries(["ada"]))["ada"]["devices"] == 1
@@ -164,8 +169,8 @@ async def test_who_came_and_who_left_while_redis_was_away_is_told_when_it_is_bac
 async def test_the_users_of_an_instance_that_stops_are_gone_unless_they_come_back_elsewhere(
     stores: dict[str, Any],
 ) -> None:
-    async with serving(**stores, presence_grace=1.0) as one, watching(one, "ada", "bob") as eve:
-        async with serving(**stores, presence_grace=1.0) as two, AsyncExitStack() as stack:
+    async with serving(**stores, presence_grace=0.7) as one, watching(one, "ada", "bob") as eve:
+        async with serving(**stores, presence_grace=0.7) as two, AsyncExitStack() as stack:
             ada = await stack.enter_async_context(joined(two.url))
             bob = await stack.enter_async_context(joined(two.url, "bob"))
             await eve.next("presence:update")

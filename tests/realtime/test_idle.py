@@ -11,7 +11,7 @@ from tests.serving import Served, serving
 from tests.traces import eventually, nothing_stays, outcry
 from tests.wires import wire
 
-TIMEOUT = 0.4
+TIMEOUT = 0.3
 
 
 @pytest.fixture

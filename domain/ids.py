@@ -4,7 +4,6 @@ import re
 
 from domain.errors import AppError, Code, FieldError
 
-MAX_ID_LENGTH = 128
 _ID = re.compile(r"[A-Za-z0-9._:@|~+=-]{1,128}")
 
 

@@ -31,14 +31,15 @@ async def test_a_start_that_fails_ends_although_its_check_swallows_a_cancellatio
                     raise
                 swallowed = True
 
-    program = embedded._Program("redis", lambda *_: ["false"], str, stubborn, start_seconds=5)
+    command = ["sh", "-c", "sleep 0.1; exit 3"]
+    program = embedded._Program("redis", lambda *_: command, str, stubborn, start_seconds=5)
     monkeypatch.setattr(embedded, "_REDIS", program)
     starting = asyncio.ensure_future(start_redis(folder, port=1))
-    done, _ = await asyncio.wait([starting], timeout=5)
+    done, _ = await asyncio.wait([starting], timeout=2)
     if not done:
         while not starting.done():
             starting.cancel()
             await asyncio.wait([starting], timeout=0.1)
         pytest.fail("the start hangs")
-    with pytest.raises(StartError, match="exit code 1"):
+    with pytest.raises(StartError, match="exit code 3"):
         await starting

@@ -4,7 +4,8 @@ import re
 
 from domain.errors import AppError, Code, FieldError
 
-_ID = re.compile(r"[A-Za-z0-9._:@|~+=-]{1,128}")
+MAX_ID_LENGTH = 128
+_ID = re.compile(rf"[A-Za-z0-9._:@|~+=-]{{1,{MAX_ID_LENGTH}}}")
 
 
 def parse_id(value: object, field: str = "userId") -> str:

@@ -95,6 +95,33 @@ async def test_keys_at_hand_stay_in_use_while_the_issuer_is_away(
         assert await enter(served, key.token()) == "in"
 
 
+async def test_an_issuer_that_hangs_does_not_hold_up_who_has_a_known_key(
+    stores: dict[str, Any], cooldown: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.auth.JWKS_FRESH", 0.0)
+    key = Key("EdDSA")
+    async with issuing(key) as issuer, trusting(issuer, stores) as served:
+        assert await enter(served, key.token()) == "in"
+        await asyncio.sleep(cooldown)
+        issuer.may_answer.clear()
+        async with asyncio.timeout(1):
+            assert await enter(served, key.token()) == "in"
+
+
+async def test_a_new_key_while_the_issuer_is_away_is_not_called_invalid(
+    stores: dict[str, Any], cooldown: float
+) -> None:
+    old, new = Key("EdDSA", "old"), Key("EdDSA", "new")
+    async with issuing(old) as issuer, trusting(issuer, stores) as served:
+        assert await enter(served, old.token()) == "in"
+        issuer.broken, issuer.keys = True, [old, new]
+        await asyncio.sleep(cooldown)
+        assert await enter(served, new.token()) == "unavailable"  # come back when it is there
+        issuer.broken = False
+        await asyncio.sleep(cooldown)
+        assert await enter(served, new.token()) == "in"
+
+
 async def test_without_any_key_yet_the_refusal_says_try_again(stores: dict[str, Any]) -> None:
     key = Key("RS256")
     async with issuing(key) as issuer:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Set
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel what still runs and wait for it. May be called again."""
-        await _end(self._running)
+        await end(self._running)
 
 
 class Loop:
@@ -61,7 +61,7 @@ class Loop:
     async def stop(self) -> None:
         """End the loop and wait for it. May be called again."""
         if self._task is not None:
-            await _end({self._task})
+            await end({self._task})
             self._task = None
 
     async def _run(self) -> None:
@@ -73,7 +73,7 @@ class Loop:
             await asyncio.sleep(self._pause)
 
 
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
+async def end(tasks: Set[asyncio.Future[None]]) -> None:
     """Cancel until they are done: a library in between may swallow the first time."""
     while pending := {task for task in tasks if not task.done()}:
         for task in pending:

@@ -108,6 +108,7 @@ def create_app(settings: Settings) -> web.Application:
 
     async def clients(_: web.Application) -> AsyncIterator[None]:
         yield
+        await verifier.close()
         await jwks.close()
         await link.close()
         await mongo.close()

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from domain.errors import AppError, Code
 from domain.identity import Identity, Role
 from domain.ids import parse_id
+from realtime.tasks import Tasks
 from server.settings import Settings, SettingsError, naming
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ class Keys(Protocol):
     async def find(self, token: str) -> Key:
         """The key to verify `token` with; raises AppError."""
 
+    async def close(self) -> None:
+        """End what is under way."""
+
 
 class FixedKey:
     """One secret or public key."""
@@ -49,6 +53,9 @@ class FixedKey:
     async def find(self, token: str) -> Key:
         """The key, whatever the token says."""
         return self._key
+
+    async def close(self) -> None:
+        """Nothing is under way."""
 
 
 class JwksKeys:
@@ -63,20 +70,31 @@ class JwksKeys:
         self._fetched_at = -JWKS_FRESH
         self._tried_at = -JWKS_COOLDOWN
         self._lock = asyncio.Lock()
+        self._tasks = Tasks()
 
     async def find(self, token: str) -> Key:
-        """The key that the token's `kid` names, or the only one."""
+        """The key that the token's `kid` names, or the only one; raises AppError.
+
+        A key at hand is used at once, and an old set of keys refreshed in the background.
+        """
         kid = _header(token).get("kid")
         kid = kid if isinstance(kid, str) else None
         now = time.monotonic()
-        if self._lookup(kid) is None or now - self._fetched_at > JWKS_FRESH:
-            await self._refresh(now)
         key = self._lookup(kid)
+        if key is None:
+            await self._refresh(now)
+            key = self._lookup(kid)
+        elif now - self._fetched_at > JWKS_FRESH and not len(self._tasks):
+            self._tasks.spawn(self._refresh(now), "jwks")
         if key is not None:
             return key
-        if not self._keys:
+        if self._fetched_at < self._tried_at:  # the last fetch failed
             raise AppError(Code.UNAVAILABLE, "The keys for tokens are not reachable right now")
         raise AppError(Code.INVALID_TOKEN, "The token is signed with an unknown key")
+
+    async def close(self) -> None:
+        """End a fetch under way."""
+        await self._tasks.close()
 
     def _lookup(self, kid: str | None) -> Key | None:
         if kid is None and len(self._keys) == 1:
@@ -169,6 +187,10 @@ class TokenVerifier:
         self._checks: dict[str, Any] = {"issuer": issuer, "audience": audience, "leeway": 0}
         required = ["exp", "sub"] + ["iss"] * bool(issuer) + ["aud"] * bool(audience)
         self._options: Any = {"require": required, "verify_aud": audience is not None}
+
+    async def close(self) -> None:
+        """End what is under way for keys."""
+        await self._keys.close()
 
     async def verify(self, token: str) -> Identity:
         """The identity of a token; raises AppError `invalid_token` or `token_expired`."""

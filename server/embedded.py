@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from realtime.tasks import end
 from storage.bootstrap import REPLICA_SET, initiate_replica_set, wait_redis
 
 log = logging.getLogger(__name__)
@@ -150,8 +151,7 @@ class PrivateServer:
             self._process.wait()
             raise
         finally:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
+            await end({waiting})
 
     async def _watch(self, waiting: asyncio.Future[None]) -> None:
         try:

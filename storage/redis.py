@@ -44,9 +44,11 @@ class RedisLink:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=16,
-            timeout=timeout,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
+            # `_reachable` ends every call after `timeout`. These are set apart from it: when two
+            # of them fire in the same moment redis-py may swallow the cancellation.
+            timeout=2 * timeout,
+            socket_timeout=0.8 * timeout,
+            socket_connect_timeout=0.8 * timeout,
             # A repeat could run a script twice and hide what the first run answered.
             retry=Retry(NoBackoff(), 0),
             protocol=2,  # with RESP3 the pool hands out connections that Redis has closed

@@ -78,6 +78,9 @@ async def connected(
         yield client
     finally:
         await client.sio.disconnect()
+        # Left open by the library when it finds in writing that the server has gone.
+        if (ws := client.sio.eio.ws) is not None:
+            await ws.close()
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from realtime.transport.wire import (
     MAX_PENDING_BYTES,
     PROTOCOL_ERROR,
     SLOW_READER,
+    Cork,
     Wire,
     take_over,
 )
@@ -316,7 +317,7 @@ class Socket(AsyncSocket):
         """Finish the websocket handshake of `request` for this session."""
         server = self.server
         return await take_over(
-            request, self, server.wheel, server.max_http_buffer_size, probing=probing
+            request, self, server.wheel, server.cork, server.max_http_buffer_size, probing=probing
         )
 
     def probed(self) -> None:
@@ -349,6 +350,7 @@ class EngineServer(engineio.AsyncServer):
     """Engine.IO with our sockets; set up by `SocketServer` (realtime/transport/server.py)."""
 
     wheel: Wheel
+    cork: Cork
     tasks: Tasks
     metrics: Metrics
     connect_timeout: float

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -245,7 +246,14 @@ def _check_json(name: str, value: Any, depth: int) -> None:
 
 def canonical(value: Any) -> str:
     """One text for JSON that means the same: names sorted, `2.0` as `2`; true is not 1."""
-    return json.dumps(_plain_json(value), sort_keys=True, separators=(",", ":"))
+    text = _encode(value)
+    if _MAYBE_FLOAT.search(text):  # a whole number has another text as a float
+        return _encode(_plain_json(value))
+    return text
+
+
+_MAYBE_FLOAT = re.compile(r"\d[.e]")
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def _plain_json(value: Any) -> Any:

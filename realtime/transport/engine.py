@@ -348,6 +348,7 @@ class Socket(AsyncSocket):
 class EngineServer(engineio.AsyncServer):
     """Engine.IO with our sockets; set up by `SocketServer` (realtime/transport/server.py)."""
 
+    socket_class: type[Socket] = Socket
     wheel: Wheel
     tasks: Tasks
     metrics: Metrics
@@ -361,7 +362,7 @@ class EngineServer(engineio.AsyncServer):
         self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
     ) -> Any:
         request = environ["aiohttp.request"]
-        socket = Socket(self, self.generate_id())
+        socket = self.socket_class(self, self.generate_id())
         response: Any = None
         if transport == "websocket":
             try:

@@ -17,8 +17,8 @@ from realtime.frames import Packet
 from realtime.metrics import Metrics
 from realtime.transport import Event, Socket, SocketServer
 
-TIMING: Final[dict[str, Any]] = {"ping_interval": 0.3, "ping_timeout": 0.2, "max_payload": 1_000_000}
-"""What the suites wait for: times in seconds, a size in bytes."""
+TIMING: Final[dict[str, float]] = {"ping_interval": 0.3, "ping_timeout": 0.2}  # seconds
+MAX_PAYLOAD: Final = 1_000_000  # bytes
 
 
 class EchoSocket(Socket):
@@ -77,7 +77,9 @@ def socket_app() -> web.Application:
 
 def _server(**options: Any) -> SocketServer:
     metrics = Metrics(CollectorRegistry())
-    return SocketServer(metrics=metrics, describe=lambda _: {}, **TIMING, **options)
+    return SocketServer(
+        metrics=metrics, describe=lambda _: {}, max_payload=MAX_PAYLOAD, **TIMING, **options
+    )
 
 
 def _app(io: SocketServer, path: str) -> web.Application:

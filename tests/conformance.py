@@ -29,7 +29,7 @@ class EchoSocket(Socket):
         super().receive_binary(data)
 
 
-def engine_app() -> web.Application:
+def engine_app() -> tuple[SocketServer, web.Application]:
     """Engine.IO on `/engine.io/`: every message comes back."""
     io = _server()
     io.eio.socket_class = EchoSocket
@@ -39,10 +39,10 @@ def engine_app() -> web.Application:
         await io.eio.send(socket.sid, message)
 
     io.eio.on_packet = echo
-    return _app(io, "/engine.io")
+    return io, _app(io, "/engine.io")
 
 
-def socket_app() -> web.Application:
+def socket_app() -> tuple[SocketServer, web.Application]:
     """Socket.IO on `/socket.io/`: `/` answered by an endpoint, `/custom` by the library's way."""
 
     async def endpoint(socket: Socket, event: Event) -> None:
@@ -72,7 +72,7 @@ def socket_app() -> web.Application:
     async def message_with_ack(sid: str, *args: Any) -> tuple[Any, ...]:
         return args
 
-    return _app(io, "/socket.io")
+    return io, _app(io, "/socket.io")
 
 
 def _server(**options: Any) -> SocketServer:
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("protocol", choices=["sio", "eio"])
     parser.add_argument("port", type=int)
     arguments = parser.parse_args()
-    app = engine_app() if arguments.protocol == "eio" else socket_app()
+    _, app = engine_app() if arguments.protocol == "eio" else socket_app()
     loop = uvloop.new_event_loop()
     web.run_app(app, host="localhost", port=arguments.port, print=None, loop=loop)
 

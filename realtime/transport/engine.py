@@ -300,7 +300,7 @@ class Socket(AsyncSocket):
         """
         request: web.Request = environ["aiohttp.request"]
         if _wants_websocket(request):
-            return await self._upgrade_websocket(request)
+            return await self._begin_upgrade(request)
         if self.upgrading:
             return [eio.Packet(eio.NOOP)]
         if self._polling:
@@ -337,7 +337,7 @@ class Socket(AsyncSocket):
 
     # --- upgrade ------------------------------------------------------------------------
 
-    async def _upgrade_websocket(self, request: web.Request) -> web.WebSocketResponse:
+    async def _begin_upgrade(self, request: web.Request) -> web.WebSocketResponse:
         self.upgrading = True
         try:
             response, wire = await self.take_over(request, probing=True)
@@ -410,7 +410,7 @@ class EngineServer(engineio.AsyncServer):
         """Answer one request; what the library would let pass is refused first."""
         if request.method not in METHODS:
             return await self._refuse(request, "Invalid method")
-        if "transport" not in request.query:
+        if not request.query.get("transport"):
             return await self._refuse(request, "Invalid transport")
         socket: Socket | None = self.sockets.get(request.query.get("sid"))
         if socket is not None:

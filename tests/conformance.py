@@ -5,6 +5,7 @@ of github.com/socketio/socket.io; `scripts/conformance-server` serves them.
 """
 
 import argparse
+import socket
 from functools import partial
 from typing import Any, Final
 
@@ -17,16 +18,19 @@ from realtime.frames import Packet
 from realtime.metrics import Metrics
 from realtime.transport import Event, Socket, SocketServer
 
-TIMING: Final[dict[str, float]] = {"ping_interval": 0.3, "ping_timeout": 0.2}  # seconds
+PING_INTERVAL: Final = 0.3  # seconds
+PING_TIMEOUT: Final = 0.2  # seconds
 MAX_PAYLOAD: Final = 1_000_000  # bytes
 
 
 class EchoSocket(Socket):
-    """Engine.IO alone, where no Socket.IO packet announces a binary message."""
+    """Engine.IO alone: any text is a message, and none has to announce a binary one."""
+
+    def receive_text(self, data: bytes) -> None:
+        self._lane.push(data)
 
     def receive_binary(self, data: bytes) -> None:
-        self._due = 1
-        super().receive_binary(data)
+        self._lane.push(bytearray(data))
 
 
 def engine_app() -> tuple[SocketServer, web.Application]:
@@ -34,9 +38,9 @@ def engine_app() -> tuple[SocketServer, web.Application]:
     io = _server()
     io.eio.socket_class = EchoSocket
 
-    async def echo(socket: Socket, data: bytes | bytearray) -> None:
+    async def echo(session: Socket, data: bytes | bytearray) -> None:
         message = bytes(data) if isinstance(data, bytearray) else data.decode()
-        await io.eio.send(socket.sid, message)
+        await io.eio.send(session.sid, message)
 
     io.eio.on_packet = echo
     return io, _app(io, "/engine.io")
@@ -45,16 +49,16 @@ def engine_app() -> tuple[SocketServer, web.Application]:
 def socket_app() -> tuple[SocketServer, web.Application]:
     """Socket.IO on `/socket.io/`: `/` answered by an endpoint, `/custom` by the library's way."""
 
-    async def endpoint(socket: Socket, event: Event) -> None:
+    async def endpoint(session: Socket, event: Event) -> None:
         if event.name == "message":
-            await send(socket, Packet(sio.EVENT, ["message-back", *event.args]))
+            await send(session, Packet(sio.EVENT, ["message-back", *event.args]))
         elif event.name == "message-with-ack":
-            await send(socket, Packet(sio.ACK, event.args, id=event.ack))
+            await send(session, Packet(sio.ACK, event.args, id=event.ack))
 
-    async def send(socket: Socket, packet: Packet) -> None:
+    async def send(session: Socket, packet: Packet) -> None:
         encoded = packet.encode()
         for part in encoded if isinstance(encoded, list) else [encoded]:
-            await io.eio.send(socket.sid, part)
+            await io.eio.send(session.sid, part)
 
     async def connected(sid: str, environ: dict[str, Any], auth: Any, namespace: str) -> None:
         await io.emit("auth", auth or {}, to=sid, namespace=namespace)
@@ -78,7 +82,12 @@ def socket_app() -> tuple[SocketServer, web.Application]:
 def _server(**options: Any) -> SocketServer:
     metrics = Metrics(CollectorRegistry())
     return SocketServer(
-        metrics=metrics, describe=lambda _: {}, max_payload=MAX_PAYLOAD, **TIMING, **options
+        metrics=metrics,
+        describe=lambda _: {},
+        ping_interval=PING_INTERVAL,
+        ping_timeout=PING_TIMEOUT,
+        max_payload=MAX_PAYLOAD,
+        **options,
     )
 
 
@@ -96,15 +105,25 @@ def _app(io: SocketServer, path: str) -> web.Application:
     return app
 
 
+def _localhost() -> list[str]:
+    """The addresses of localhost that this machine has."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return ["127.0.0.1"]
+    return ["127.0.0.1", "::1"]
+
+
 def main() -> None:
-    """`{sio|eio} PORT`: serve until interrupted, on every address of localhost."""
+    """`{sio|eio} PORT`: serve until interrupted."""
     parser = argparse.ArgumentParser(description="serve a protocol suite")
     parser.add_argument("protocol", choices=["sio", "eio"])
     parser.add_argument("port", type=int)
     arguments = parser.parse_args()
     _, app = engine_app() if arguments.protocol == "eio" else socket_app()
     loop = uvloop.new_event_loop()
-    web.run_app(app, host="localhost", port=arguments.port, print=None, loop=loop)
+    web.run_app(app, host=_localhost(), port=arguments.port, shutdown_timeout=1.0, loop=loop)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ import pytest
 from aiohttp import web
 
 from realtime.transport import SocketServer
-from tests.conformance import TIMING, engine_app, socket_app
+from tests.conformance import PING_INTERVAL, PING_TIMEOUT, engine_app, socket_app
 from tests.polling import poller
 from tests.serving import Served
 from tests.traces import eventually, nothing_stays, outcry
 from tests.wires import BINARY, TEXT, Wire, frame, wire
 
-INTERVAL, TIMEOUT = TIMING["ping_interval"], TIMING["ping_timeout"]
 ENGINE = "/engine.io/"
 UPGRADE = "EIO=4&transport=websocket&sid="
 
@@ -139,7 +138,7 @@ async def test_requests_are_refused_from_the_moment_a_pong_is_overdue(engine: st
     async def late(n: int) -> int:
         await asyncio.sleep(n * 0.009)  # sessions begin all over the ticks of the wheel
         async with poller(engine, ENGINE) as session:
-            await asyncio.sleep(INTERVAL + TIMEOUT + 0.002)
+            await asyncio.sleep(PING_INTERVAL + PING_TIMEOUT + 0.002)
             return await session.post("3") if n % 2 else (await session.get())[0]
 
     assert await asyncio.gather(*map(late, range(12))) == [400] * 12
@@ -149,7 +148,7 @@ async def test_requests_are_served_until_a_pong_is_overdue(engine: str) -> None:
     async def in_time(n: int) -> int:
         await asyncio.sleep(n * 0.009)
         async with poller(engine, ENGINE) as session:
-            await asyncio.sleep(INTERVAL + TIMEOUT - 0.1)
+            await asyncio.sleep(PING_INTERVAL + PING_TIMEOUT - 0.1)
             return await session.post("3") if n % 2 else (await session.get())[0]
 
     assert await asyncio.gather(*map(in_time, range(12))) == [200] * 12

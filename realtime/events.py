@@ -281,9 +281,9 @@ class Events:
             else:
                 connection.settle(slot, ack_frame(ack, _update_answer(verdict)))
 
-        origin = None if ack is None else connection
+        user = user or _joined(connection)
         try:
-            self._stats.submit(user or _joined(connection), patch, settle, origin)
+            self._stats.submit(user, patch, settle, connection, answered=ack is not None)
         except AppError as error:
             settle(error)
 

@@ -1,9 +1,10 @@
 """The stats service: the one place that both doors lead to, with its group commit.
 
-What arrives while a commit is under way becomes the next one: one read of the users
+What arrives while commits are under way becomes the next one: one read of the users
 concerned, each user's changes folded by the rules of `domain`, one bulk write guarded by
-version. Whoever was overtaken by another instance is read and folded again. Commits go one
-after the other, so that changes are applied and answered in the order of their arrival.
+version. Whoever was overtaken by another instance is read and folded again. Two commits may
+be under way, so that one is folded while the other waits for the database; they never share
+a user or a connection, so that changes are applied in the order of their arrival.
 """
 
 import asyncio
@@ -23,12 +24,14 @@ from domain.stats import Stats, StatsSchema
 from realtime.connection import Connection
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
-from realtime.tasks import Loop
+from realtime.tasks import Loop, Tasks
 from storage.stats import StatsRepository
 
 log = logging.getLogger(__name__)
 
 SHORTEST_TRY = 0.5  # seconds; a change with less left to live is answered `unavailable`
+COMMITS_AT_ONCE = 2
+MAX_HELD = 1000  # changes that the search for the next batch passes over
 
 
 class Committed(NamedTuple):
@@ -45,12 +48,16 @@ Settle = Callable[[Verdict], None]
 
 @dataclass(slots=True)
 class Submission:
-    """A change under way. `origin` needs no broadcast of it, being answered itself."""
+    """A change under way, from a connection or (None) over REST.
+
+    `answered`: the connection needs no broadcast of it, being answered itself.
+    """
 
     user: str
     change: Change
     settle: Settle
-    origin: Connection | None
+    connection: Connection | None
+    answered: bool
     arrived: float
 
 
@@ -92,7 +99,10 @@ class StatsService:
         self._clock = clock
         self._announce = announce
         self._queue: deque[Submission] = deque()
-        self._arrived = asyncio.Event()
+        self._busy: set[object] = set()  # users and connections of the commits under way
+        self._commits = Tasks()
+        self._under_way = 0
+        self._woken = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._loop = Loop("group commit", self._step, 0.0)
@@ -109,6 +119,7 @@ class StatsService:
         except TimeoutError:
             log.warning("stopping with %d changes uncommitted", len(self._queue))
         await self._loop.stop()
+        await self._commits.close()
 
     # --- reading ------------------------------------------------------------------------
 
@@ -149,43 +160,71 @@ class StatsService:
         return result
 
     def submit(
-        self, user: str, change: Change, settle: Settle, origin: Connection | None = None
+        self,
+        user: str,
+        change: Change,
+        settle: Settle,
+        connection: Connection | None = None,
+        *,
+        answered: bool = True,
     ) -> None:
-        """Queue a change; `settle` is called with its verdict, in order of submission.
+        """Queue a change; `settle` is called with its verdict.
 
+        Changes of one user, and those of one connection, are applied in order of submission.
         Raises AppError `overloaded` when too many wait.
         """
         if len(self._queue) >= self._limits.max_waiting:
             raise AppError(Code.OVERLOADED, "Too many changes wait; try again", retry_after=1.0)
         now = asyncio.get_running_loop().time()
-        self._queue.append(Submission(user, change, settle, origin, now))
-        self._arrived.set()
+        self._queue.append(Submission(user, change, settle, connection, answered, now))
+        self._woken.set()
         self._idle.clear()
 
     async def _step(self) -> None:
-        await self._arrived.wait()
-        batch = self._take()
+        await self._woken.wait()
+        self._woken.clear()
+        while self._under_way < COMMITS_AT_ONCE and (batch := self._take()):
+            self._under_way += 1
+            self._commits.spawn(self._commit(batch), "group commit")
         self._metrics.waiting.set(len(self._queue))
-        if not self._queue:
-            self._arrived.clear()
-        if batch:
-            await self._commit(batch)
-        if not self._queue:
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._queue and not self._under_way:
             self._idle.set()
 
     def _take(self) -> list[Submission]:
-        """The next batch, without those whose time is over."""
+        """The next batch, without those whose time is over.
+
+        Who is in a commit under way has to wait, and whoever comes behind such a one.
+        """
         now = asyncio.get_running_loop().time()
         batch: list[Submission] = []
-        while self._queue and len(batch) < self._limits.max_batch:
+        held: list[Submission] = []
+        busy = set(self._busy)
+        while self._queue and len(batch) < self._limits.max_batch and len(held) < MAX_HELD:
             submission = self._queue.popleft()
             if now - submission.arrived > self._limits.write_timeout - SHORTEST_TRY:
                 submission.settle(_unavailable())
+            elif not busy.isdisjoint(_parties(submission)):
+                busy.update(_parties(submission))
+                held.append(submission)
             else:
                 batch.append(submission)
+        self._queue.extendleft(reversed(held))
+        self._busy.update(*map(_parties, batch))
         return batch
 
     async def _commit(self, batch: list[Submission]) -> None:
+        try:
+            await self._settle_all(batch)
+        finally:
+            self._under_way -= 1
+            self._busy.difference_update(*map(_parties, batch))
+            self._woken.set()
+            self._note_idle()
+
+    async def _settle_all(self, batch: list[Submission]) -> None:
         by_user: dict[str, list[Submission]] = {}
         for submission in batch:
             by_user.setdefault(submission.user, []).append(submission)
@@ -236,7 +275,7 @@ class StatsService:
                 continue
             fold.outcomes.append(outcome)
             if fold.new.rev != before.rev:
-                fold.applied_by.add(submission.origin)
+                fold.applied_by.add(submission.connection if submission.answered else None)
         return fold
 
     def _settle(self, batch: list[Submission], folds: dict[str, _Fold]) -> None:
@@ -260,6 +299,12 @@ class StatsService:
     def _fail(self, batch: list[Submission], error: AppError) -> None:
         for submission in batch:
             submission.settle(error)
+
+
+def _parties(submission: Submission) -> tuple[object, ...]:
+    if submission.connection is None:
+        return (submission.user,)
+    return submission.user, submission.connection
 
 
 def _left(deadline: float, now: float) -> float:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 import warnings
+from collections.abc import Coroutine
 
 import uvloop
 from jwt.warnings import InsecureKeyLengthWarning
@@ -16,6 +17,7 @@ from server.auth import mint
 from server.embedded import EmbeddedError
 from server.serve import serve, with_secret
 from server.settings import Settings, SettingsError, load
+from server.workers import WORKER, WorkerError, serve_worker, serve_workers
 from storage.mongo import Mongo
 from storage.stats import StatsRepository
 
@@ -32,8 +34,10 @@ def main() -> int:
             return _token(settings, arguments.user, Role(arguments.role))
         if arguments.command == "restored":
             return asyncio.run(_restored(settings))
-        return _serve(settings)
-    except (SettingsError, EmbeddedError, AppError) as error:
+        if arguments.command == WORKER:
+            return _run(serve_worker(settings), settings, arguments.number)
+        return _run((serve_workers if settings.workers > 1 else serve)(settings), settings)
+    except (SettingsError, EmbeddedError, WorkerError, AppError) as error:
         sys.stderr.write(f"{error}\n")
     except OSError as error:
         sys.stderr.write(f"cannot serve: {error}\n")
@@ -52,14 +56,16 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "restored", help="after restoring a backup of MongoDB: lift all revs above what clients saw"
     )
+    worker = commands.add_parser(WORKER)  # no help: for the parent, not for people
+    worker.add_argument("number", type=int)
     return parser
 
 
-def _serve(settings: Settings) -> int:
-    logs.set_up(settings.log_level, settings.log_format)
+def _run(work: Coroutine[None, None, None], settings: Settings, worker: int | None = None) -> int:
+    logs.set_up(settings.log_level, settings.log_format, worker)
     warnings.simplefilter("ignore", InsecureKeyLengthWarning)  # with_secret decides about that
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings))
+        runner.run(work)
     return 0
 
 

@@ -154,6 +154,9 @@ async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         or app[LIVE].gateway.has_session(request.query.get("sid"))
     ):
         return await handler(request)
+    transports = app[SETTINGS].transports
+    if "polling" not in transports and request.query.get("transport", "polling") == "polling":
+        raise AppError(Code.BAD_REQUEST, "No polling here: connect with transports: ['websocket']")
     if app[DRAINING].is_set():
         raise AppError(Code.DRAINING, "This instance is going down: reconnect", retry_after=1.0)
     most = app[SETTINGS].max_connections

@@ -9,7 +9,7 @@ import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-EXTRAS = ("request", "session", "user", "method", "path", "status", "ms", "reason")
+EXTRAS = ("request", "session", "user", "method", "path", "status", "ms", "reason", "worker")
 """What a record may carry beside its message; never a token, a password or a query string."""
 
 
@@ -58,6 +58,19 @@ def _not_a_clients_fault(record: logging.LogRecord) -> bool:
     return not isinstance(error, HttpProcessingError | RequestPayloadError)
 
 
+class _Worker(logging.Filter):
+    """Lets all pass, and notes whose it is."""
+
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Note the worker."""
+        record.worker = self._worker
+        return True
+
+
 def quiet_about_clients() -> None:
     """Keep aiohttp from logging a traceback for malformed HTTP, which it answers with 400."""
     logger = logging.getLogger("aiohttp.server")
@@ -65,12 +78,17 @@ def quiet_about_clients() -> None:
     logger.addFilter(_not_a_clients_fault)
 
 
-def set_up(level: str, log_format: str) -> None:
-    """Log to stderr; `auto` is console on a terminal and JSON elsewhere."""
+def set_up(level: str, log_format: str, worker: int | None = None) -> None:
+    """Log to stderr; `auto` is console on a terminal and JSON elsewhere.
+
+    Every line of a worker carries its number.
+    """
     if log_format == "auto":
         log_format = "console" if sys.stderr.isatty() else "json"
     handler = logging.StreamHandler()
     handler.setFormatter(Console() if log_format == "console" else JsonLines())
+    if worker is not None:
+        handler.addFilter(_Worker(worker))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for chatty in ("pymongo", "redis", "asyncio", "push_response"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

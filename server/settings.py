@@ -39,6 +39,7 @@ def _commas(value: Any) -> Any:
 
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_commas)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
 Limit = Annotated[int, Field(ge=0)]
 
 
@@ -48,8 +49,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65_535)] = 3000
+    port: Port = 3000
     workers: Annotated[int, Field(ge=1)] = 1
+    metrics_port: Port = 0
 
     mongodb_uri: str | None = None
     mongodb_db: str = "livetally"
@@ -93,10 +95,15 @@ class Settings(BaseSettings):
         keys = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url]
         if sum(key is not None for key in keys) > 1:
             raise ValueError("set only one of JWT_SECRET, JWT_PUBLIC_KEY and JWT_JWKS_URL")
-        if self.workers > 1:
-            raise ValueError("WORKERS: one process serves; run more instances for more cores")
+        last_metrics_port = self.metrics_port + self.workers - 1
+        if self.metrics_port and last_metrics_port > 65_535:
+            raise ValueError("METRICS_PORT and the ports after it, one per worker, end at 65535")
+        if self.metrics_port and self.metrics_port <= self.port <= last_metrics_port:
+            raise ValueError("METRICS_PORT and the ports after it, one per worker, include PORT")
         if not self.transports or set(self.transports) - {"polling", "websocket"}:
             raise ValueError("TRANSPORTS is polling, websocket or both, separated by a comma")
+        if self.workers > 1 and "websocket" not in self.transports:
+            raise ValueError("WORKERS: several take websocket only, and TRANSPORTS has it not")
         if "*" in self.cors_origin and len(self.cors_origin) > 1:
             raise ValueError("CORS_ORIGIN is either * or a list of origins")
         with naming("TRUSTED_PROXIES"):

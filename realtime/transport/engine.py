@@ -24,6 +24,7 @@ from realtime.transport.wire import (
     PROTOCOL_ERROR,
     SLOW_READER,
     TRANSPORT_CLOSE,
+    Cork,
     Wire,
     take_over,
     when_lost,
@@ -359,7 +360,7 @@ class Socket(AsyncSocket):
         """Finish the websocket handshake of `request` for this session."""
         server = self.server
         return await take_over(
-            request, self, server.wheel, server.max_http_buffer_size, probing=probing
+            request, self, server.wheel, server.cork, server.max_http_buffer_size, probing=probing
         )
 
     def probed(self) -> None:
@@ -393,6 +394,7 @@ class EngineServer(engineio.AsyncServer):
 
     socket_class: type[Socket] = Socket
     wheel: Wheel
+    cork: Cork
     tasks: Tasks
     metrics: Metrics
     connect_timeout: float

@@ -15,7 +15,7 @@ from realtime.frames import Event, Packet, ProtocolError, checked_event
 from realtime.metrics import Metrics
 from realtime.tasks import Tasks
 from realtime.transport.engine import Endpoint, EngineServer, Socket
-from realtime.transport.wire import CLOSE_LINGER
+from realtime.transport.wire import CLOSE_LINGER, Cork
 from realtime.wheel import Wheel
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class SocketServer(socketio.AsyncServer):
         )
         engine: EngineServer = self.eio
         engine.wheel = self.wheel = Wheel(lambda: log.exception("a connection's timer failed"))
+        engine.cork = Cork()
         engine.tasks = self.tasks = Tasks()
         engine.metrics = metrics
         engine.connect_timeout = connect_timeout

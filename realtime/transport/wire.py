@@ -61,20 +61,56 @@ class _Inbox(WebSocketDataQueue):
         self.frames.append(data)
 
 
+class Cork:
+    """Holds back what wires have to send until the end of the loop's turn, then sends it all.
+
+    A frame sent alone wakes its reader at once, and waking costs far more than sending:
+    measured on a virtual machine, 12.8 µs a frame against 1.1 µs. In one go most readers
+    are awake already, and a wire's frames of one turn are one system call.
+    """
+
+    def __init__(self) -> None:
+        self._wires: list[Wire] = []
+
+    def hold(self, wire: "Wire") -> None:
+        """Send what `wire` has at the end of this turn."""
+        if not self._wires:
+            asyncio.get_running_loop().call_soon(self._release)
+        self._wires.append(wire)
+
+    def _release(self) -> None:
+        wires, self._wires = self._wires, []
+        for wire in wires:
+            wire.flush()
+
+
 class Wire(asyncio.Protocol):
     """One websocket after its handshake: frames in, frames out, no task of its own."""
 
-    __slots__ = ("_inbox", "_parser", "_wheel", "congested_since", "probing", "socket", "transport")
+    __slots__ = (
+        "_cork",
+        "_frames",
+        "_inbox",
+        "_parser",
+        "_wheel",
+        "congested_since",
+        "probing",
+        "socket",
+        "transport",
+    )
 
     def __init__(
         self,
         socket: Session,
         transport: asyncio.Transport,
         wheel: Wheel,
+        cork: Cork,
         max_size: int,
         *,
         probing: bool,
     ) -> None:
+        self._cork = cork
+        self._frames: list[bytes] | None = None  # to be sent at the end of this turn
         self._inbox = _Inbox(max_size, wheel.loop)
         self._wheel = wheel
         self._parser = WebSocketReader(self._inbox, max_size, compress=False, decode_text=False)
@@ -144,10 +180,19 @@ class Wire(asyncio.Protocol):
         self._write(make_frame(WSMsgType.BINARY, payload))
 
     def _write(self, frame: bytes) -> None:
+        if self._frames is None:
+            self._frames = [frame]
+            self._cork.hold(self)
+        else:
+            self._frames.append(frame)
+
+    def flush(self) -> None:
+        """Send what was written in this turn."""
+        frames, self._frames = self._frames, None
         transport = self.transport
-        if transport.is_closing():
+        if frames is None or transport.is_closing():
             return
-        transport.write(frame)
+        transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
         if (
             self.congested_since is not None
             and transport.get_write_buffer_size() > MAX_PENDING_BYTES
@@ -171,6 +216,7 @@ class Wire(asyncio.Protocol):
     def close(self, code: int) -> None:
         """Send a close frame and end the transport, at the latest after CLOSE_LINGER."""
         if not self.transport.is_closing():
+            self.flush()
             self.transport.write(make_frame(WSMsgType.CLOSE, code.to_bytes(2, "big")))
             self.transport.close()
             self._wheel.after(CLOSE_LINGER, self.transport.abort)
@@ -181,7 +227,7 @@ class Wire(asyncio.Protocol):
 
 
 async def take_over(
-    request: web.Request, socket: Session, wheel: Wheel, max_size: int, *, probing: bool
+    request: web.Request, socket: Session, wheel: Wheel, cork: Cork, max_size: int, *, probing: bool
 ) -> tuple[web.WebSocketResponse, Wire]:
     """Do the websocket handshake with aiohttp, then take the transport from it.
 
@@ -194,7 +240,7 @@ async def take_over(
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("client left during the handshake")
-    wire = Wire(socket, transport, wheel, max_size, probing=probing)
+    wire = Wire(socket, transport, wheel, cork, max_size, probing=probing)
     transport.set_protocol(wire)
     # For aiohttp the connection ends here: no request, task or reader of its own stays.
     http.transport = None

@@ -16,9 +16,9 @@ import pytest
 from tests.clients_py import connected
 from tests.commands import command
 from tests.hammer import Device, progress
+from tests.processes import alive, children, gone
 from tests.rest import Answer, Api
 from tests.serving import ServerProcess, free_port, server_process
-from tests.waiting import soon
 
 
 @pytest.fixture
@@ -31,40 +31,6 @@ def folder() -> Iterator[Path]:
 def embedded(folder: Path) -> AbstractAsyncContextManager[ServerProcess]:
     """A server with nothing but a folder."""
     return server_process(folder, data_dir=folder / "var", jwt_secret=None)
-
-
-def children(pid: int) -> dict[int, str]:
-    """The living child processes of `pid`: their ids and names."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            head, _, rest = stat.read_text().rpartition(") ")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        state, parent = rest.split()[:2]
-        if int(parent) == pid and state != "Z":
-            found[int(head.split()[0])] = head.partition("(")[2]
-    return found
-
-
-def alive(pids: dict[int, str]) -> list[str]:
-    """Those of the processes that are still there."""
-    states = []
-    for pid, name in pids.items():
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state != "Z":
-            states.append(name)
-    return states
-
-
-async def gone(pids: dict[int, str]) -> None:
-    async def check() -> None:
-        assert alive(pids) == []
-
-    await soon(check)
 
 
 def demo_token(server: ServerProcess) -> str:

@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
 from server.embedded import PrivateServer
+from tests.clients_py import joined
 from tests.garbage import SOCKET
 from tests.outages import frozen
 from tests.polling import poller
-from tests.serving import Served
+from tests.rest import Api
+from tests.serving import Served, serving
 from tests.traces import eventually, nothing_stays, outcry
 
 UPDATE = "user:clientUpdate"
@@ -124,6 +127,17 @@ async def test_requests_of_nobodys_session_are_answered_400(
                 assert answer.status == 400, query
     await nothing_stays(served)
     assert outcry(caplog) == []
+
+
+async def test_where_polling_is_off_the_answer_says_what_to_do(stores: dict[str, Any]) -> None:
+    async with (
+        serving(**stores, transports=("websocket",)) as served,
+        aiohttp.ClientSession(served.url) as http,
+        joined(served.url),
+    ):
+        for query in ("EIO=4&transport=polling", "EIO=4"):
+            problem = (await Api(http).get(f"/socket.io/?{query}")).problem(400, "bad_request")
+            assert "websocket" in problem["detail"]
 
 
 async def test_a_session_that_is_just_ending_refuses_requests_without_a_traceback(

@@ -151,6 +151,7 @@ def test_own_fields_that_cannot_work_are_refused(tmp_path: Path, fields: object)
         ("LOG_LEVEL", "LOUD"),
         ("LOG_FORMAT", "xml"),
         ("WORKERS", "0"),
+        ("METRICS_PORT", "65536"),
     ],
 )
 def test_a_value_out_of_range_is_named(
@@ -158,6 +159,24 @@ def test_a_value_out_of_range_is_named(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
+        load()
+
+
+@pytest.mark.parametrize(("port", "metrics_port"), [(3000, 2999), (3000, 3000), (3000, 65_535)])
+def test_metrics_ports_that_cannot_be_had_are_refused(
+    monkeypatch: pytest.MonkeyPatch, port: int, metrics_port: int
+) -> None:
+    for name, value in (("PORT", port), ("METRICS_PORT", metrics_port), ("WORKERS", 2)):
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(SettingsError, match="METRICS_PORT"):
+        load()
+
+
+def test_several_workers_without_websocket_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSPORTS", "polling")
+    assert load().transports == ("polling",)
+    monkeypatch.setenv("WORKERS", "2")
+    with pytest.raises(SettingsError, match="WORKERS"):
         load()
 
 

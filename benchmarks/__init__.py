@@ -1,0 +1,1 @@
+"""What livetally claims about speed, measured beside its peers (README: Performance)."""

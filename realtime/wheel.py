@@ -58,7 +58,8 @@ class Wheel:
         return timer
 
     def _arm(self) -> None:
-        self._handle = self.loop.call_later(TICK, self._on_tick)
+        # A millisecond behind the boundary, so that no rounding finds the tick before it.
+        self._handle = self.loop.call_at((self._tick + 1) * TICK + 0.001, self._on_tick)
 
     def _advance_to(self, now: float) -> None:
         self.now = now

@@ -16,10 +16,10 @@ from tests.tokens import token
 class Poller:
     """One Engine.IO session on long-polling."""
 
-    def __init__(self, http: aiohttp.ClientSession, sid: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, sid: str, path: str = "/socket.io/") -> None:
         self.http = http
         self.sid = sid
-        self.path = f"/socket.io/?EIO=4&transport=polling&sid={sid}"
+        self.path = f"{path}?EIO=4&transport=polling&sid={sid}"
         self._packets: deque[str] = deque()
 
     async def post(self, *packets: str) -> int:
@@ -84,10 +84,10 @@ class Poller:
 
 
 @asynccontextmanager
-async def poller(url: str) -> AsyncIterator[Poller]:
+async def poller(url: str, path: str = "/socket.io/") -> AsyncIterator[Poller]:
     """An open session on long-polling, in no namespace yet."""
     async with aiohttp.ClientSession(url) as http:
-        async with http.get("/socket.io/?EIO=4&transport=polling") as answer:
+        async with http.get(f"{path}?EIO=4&transport=polling") as answer:
             opening = await answer.text()
         assert opening.startswith("0{"), opening
-        yield Poller(http, json.loads(opening[1:])["sid"])
+        yield Poller(http, json.loads(opening[1:])["sid"], path)

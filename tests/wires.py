@@ -133,7 +133,11 @@ class Wire:
 
 @asynccontextmanager
 async def wire(
-    url: str, query: str = "EIO=4&transport=websocket", *, receive_buffer: int | None = None
+    url: str,
+    query: str = "EIO=4&transport=websocket",
+    *,
+    path: str = "/socket.io/",
+    receive_buffer: int | None = None,
 ) -> AsyncIterator[Wire]:
     """An open Engine.IO websocket, its OPEN packet read (none for an upgrade: `sid` in `query`)."""
     address = urlsplit(url)
@@ -146,7 +150,7 @@ async def wire(
         await asyncio.get_running_loop().sock_connect(sock, (address.hostname, address.port))
         made = Wire(sock)
         await made.send(
-            f"GET /socket.io/?{query} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+            f"GET {path}?{query} HTTP/1.1\r\nHost: {address.netloc}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )

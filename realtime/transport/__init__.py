@@ -7,7 +7,8 @@ Pinned: python-socketio 5.18.1, python-engineio 4.15.1, aiohttp 3.14.5. What it 
 - what waits for a slow reader is bounded, documents coalesced, then the reader is dropped;
 - no permessage-deflate: it costs 100 KB a connection for payloads of 300 bytes;
 - one client's events keep their order, while pongs and pings never wait;
-- a connection that joins no namespace is closed after `connect_timeout`.
+- a connection that joins no namespace is closed after `connect_timeout`;
+- a long-poll that is doubled, cut off or overdue ends its session, as the protocol has it.
 
 After the handshake a websocket leaves aiohttp: its transport gets `Wire`, a callback
 protocol, so that no task, request or stream reader stays per connection. Frames are still

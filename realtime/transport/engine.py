@@ -4,6 +4,7 @@ Private names of python-engineio 4.15.1 are used here and only here.
 """
 
 import asyncio
+import binascii
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -22,15 +23,18 @@ from realtime.transport.wire import (
     MAX_PENDING_BYTES,
     PROTOCOL_ERROR,
     SLOW_READER,
+    TRANSPORT_CLOSE,
     Cork,
     Wire,
     take_over,
+    when_lost,
 )
-from realtime.wheel import Timer, Wheel
+from realtime.wheel import TICK, Timer, Wheel
 
 MAX_PACKETS_PER_POST: Final = 1024
 MAX_PACKETS_PER_POLL: Final = 16
 MAX_LANE: Final = 1024  # packets of one connection that wait for an earlier one
+METHODS: Final = frozenset({"GET", "POST", "OPTIONS"})
 UPGRADE_TIMEOUT: Final = 10.0  # seconds for the probe, as in Engine.IO for Node
 
 CONNECT_TIMEOUT: Final = "connect timeout"
@@ -62,7 +66,9 @@ class Socket(AsyncSocket):
         self.partial: Packet | None = None
         """An event whose binary attachments are still to come."""
         self._lane = Lane(server.tasks, self._handle, self._refuse, MAX_LANE)
+        self._polling = False
         self._timer: Timer = server.wheel.after(server.ping_interval, self._ping)
+        self._pong_due = self._now() + server.ping_interval + server.ping_timeout
         self._idle_timer: Timer = Timer(None)
         self.expect_namespace()
 
@@ -87,6 +93,9 @@ class Socket(AsyncSocket):
             self.finish(SLOW_READER)
             return
         self._put(eio.Packet(eio.PING))
+        # The wheel is a tick late at most; when the whole loop was, it is not the client's fault.
+        latest = self._now() - 2 * TICK + self.server.ping_timeout
+        self._pong_due = max(self._pong_due, latest)
         self._timer = self.server.wheel.after(self.server.ping_timeout, self._check_pong)
 
     def _check_pong(self) -> None:
@@ -96,6 +105,15 @@ class Socket(AsyncSocket):
         self._note_life()
         rest = max(0.0, self.server.ping_interval - self.server.ping_timeout)
         self._timer = self.server.wheel.after(rest, self._ping)
+        self._pong_due = self._now() + rest + self.server.ping_timeout
+
+    def _now(self) -> float:
+        return self.server.wheel.loop.time()
+
+    def check_overdue(self) -> None:
+        """End this session now if its pong is due, rather than with the wheel's next tick."""
+        if not self.heard and self._now() >= self._pong_due:
+            self.finish(self.server.reason.PING_TIMEOUT)
 
     def _note_life(self) -> None:
         if self.heard:
@@ -145,8 +163,9 @@ class Socket(AsyncSocket):
         self._latest.clear()
         if self.wire is not None:
             self.wire.close(1000)
-        else:
-            self._put(eio.Packet(eio.CLOSE))  # for the poll that waits
+        else:  # for the poll that waits
+            known = reason == self.server.reason.CLIENT_DISCONNECT
+            self._put(eio.Packet(eio.NOOP if known else eio.CLOSE))
         self.server.metrics.closed.labels(reason).inc()
         self.server.metrics.sockets.set(len(self.server.sockets))
 
@@ -197,6 +216,8 @@ class Socket(AsyncSocket):
         if len(body) > self.server.max_http_buffer_size or len(packets) > MAX_PACKETS_PER_POST:
             raise ProtocolError
         for packet in packets:
+            if self.closed:
+                return
             self._receive_polled(packet)
 
     def _bad_post(self) -> ProtocolError:
@@ -210,9 +231,10 @@ class Socket(AsyncSocket):
             self.receive_text(packet[1:])
         elif code == b"b":
             try:
-                self.receive_binary(eio.Packet(encoded_packet=packet.decode()).data)
+                data = binascii.a2b_base64(packet[1:], strict_mode=True)
             except ValueError as error:
                 raise ProtocolError from error
+            self.receive_binary(data)
         elif code == b"1":
             self.finish(self.server.reason.CLIENT_DISCONNECT)
         elif code != b"3":
@@ -257,27 +279,44 @@ class Socket(AsyncSocket):
             self._put(pkt)
 
     def _put(self, pkt: eio.Packet) -> None:
-        encoded = pkt.encode()
         if self.wire is not None:
+            encoded = pkt.encode()
             if isinstance(encoded, str):
                 self.wire.send_text(encoded.encode())
             else:
                 self.wire.send_binary(encoded)
             return
-        self._queued_bytes += len(encoded)
+        if pkt.binary:  # a packet keeps its first encoding, and websockets may share this one
+            pkt = eio.Packet(eio.MESSAGE, pkt.data)
+        self._queued_bytes += len(pkt.encode(b64=True))
         self.queue.put_nowait(pkt)
         if self._queued_bytes > MAX_PENDING_BYTES:
             self.finish(SLOW_READER)
 
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
-        """Answer a long-poll, or begin an upgrade; what a poll cut off did not get waits on."""
-        answer = await super().handle_get_request(environ)
-        transport = environ["aiohttp.request"].transport
-        if isinstance(answer, list) and (transport is None or transport.is_closing()):
-            self.queue._queue.extendleft(reversed(answer))
-            self.queue._wakeup_next(self.queue._getters)
-            self._queued_bytes += sum(len(pkt.encode()) for pkt in answer)
-        return answer
+        """Answer a long-poll, or begin an upgrade; raises ProtocolError for a second poll at once.
+
+        A poll that is cut off ends the session, as its client does; what it may have missed
+        comes after the next connect.
+        """
+        request: web.Request = environ["aiohttp.request"]
+        if _wants_websocket(request):
+            return await self._begin_upgrade(request)
+        if self.upgrading:
+            return [eio.Packet(eio.NOOP)]
+        if self._polling:
+            self.finish(self.server.reason.TRANSPORT_ERROR)
+            raise ProtocolError
+        when_lost(request, self._poll_lost)
+        self._polling = True
+        try:
+            return await self.poll()
+        finally:
+            self._polling = False
+
+    def _poll_lost(self) -> None:
+        if self.wire is None:
+            self.finish(TRANSPORT_CLOSE)
 
     async def poll(self) -> list[eio.Packet]:
         """What waits for a long-poll, 16 packets at most; raises QueueEmpty after a heartbeat.
@@ -292,23 +331,27 @@ class Socket(AsyncSocket):
             raise eio_exceptions.QueueEmpty from None
         while not self.queue.empty() and len(packets) < MAX_PACKETS_PER_POLL:
             packets.append(self.queue.get_nowait())
-        self._queued_bytes -= sum(len(pkt.encode()) for pkt in packets)
+        self._queued_bytes -= sum(len(pkt.encode(b64=True)) for pkt in packets)
         if self._latest and not self.congested:
             self.flush_latest()
         return packets
 
     # --- upgrade ------------------------------------------------------------------------
 
-    async def _upgrade_websocket(self, environ: dict[str, Any]) -> Any:
-        if self.upgraded or self.upgrading:
-            return self.server._bad_request("This session is upgraded already")
+    async def _begin_upgrade(self, request: web.Request) -> web.WebSocketResponse:
         self.upgrading = True
         try:
-            response, wire = await self.take_over(environ["aiohttp.request"], probing=True)
+            response, wire = await self.take_over(request, probing=True)
         except BaseException:
             self.upgrading = False
             raise
         self.server.wheel.after(UPGRADE_TIMEOUT, lambda: self._check_upgrade(wire))
+        return response
+
+    async def turn_away(self, request: web.Request) -> web.WebSocketResponse:
+        """Take a websocket that this session has no use for, and close it."""
+        response, wire = await self.take_over(request, probing=False)
+        wire.close(1000)
         return response
 
     async def take_over(
@@ -337,7 +380,7 @@ class Socket(AsyncSocket):
         while not self.queue.empty():
             pkt = self.queue.get_nowait()
             if pkt is not None and pkt.packet_type != eio.NOOP:
-                self._put(pkt)
+                self._put(eio.Packet(pkt.packet_type, pkt.data))
 
     def attach(self, wire: Wire) -> None:
         """Make `wire` the transport of this session."""
@@ -349,6 +392,7 @@ class Socket(AsyncSocket):
 class EngineServer(engineio.AsyncServer):
     """Engine.IO with our sockets; set up by `SocketServer` (realtime/transport/server.py)."""
 
+    socket_class: type[Socket] = Socket
     wheel: Wheel
     cork: Cork
     tasks: Tasks
@@ -359,11 +403,41 @@ class EngineServer(engineio.AsyncServer):
     on_packet: Callable[[Socket, bytes | bytearray], Awaitable[None]]
     describe: Callable[[web.Request], dict[str, Any]]
 
+    def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
+        """Serve `engineio_path`; methods that it does not have are refused like all else there."""
+        super().attach(app, engineio_path)
+        app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
+
+    async def handle_request(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request; what the library would let pass is refused first."""
+        if request.method not in METHODS:
+            return await self._refuse(request, "Invalid method")
+        if not request.query.get("transport"):
+            return await self._refuse(request, "Invalid transport")
+        socket: Socket | None = self.sockets.get(request.query.get("sid"))
+        if socket is not None:
+            socket.check_overdue()
+            if (socket.upgraded or socket.upgrading) and _wants_websocket(request):
+                return await socket.turn_away(request)
+        response: web.StreamResponse = await super().handle_request(request)
+        return response
+
+    async def _refuse(self, request: web.Request, reason: str) -> web.StreamResponse:
+        environ = self._async["translate_request"](request)
+        response: web.StreamResponse = await self._make_response(self._bad_request(reason), environ)
+        return response
+
+    def _ok(self, packets: list[eio.Packet] | None = None, **options: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = super()._ok(packets, **options)
+        if packets is None:
+            answer["response"] = b"ok"  # as the protocol has it, and not in capitals
+        return answer
+
     async def _handle_connect(
         self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
     ) -> Any:
         request = environ["aiohttp.request"]
-        socket = Socket(self, self.generate_id())
+        socket = self.socket_class(self, self.generate_id())
         response: Any = None
         if transport == "websocket":
             try:
@@ -395,3 +469,7 @@ class EngineServer(engineio.AsyncServer):
     def _upgrades(self, sid: str, transport: str) -> list[str]:
         upgrades = transport == "polling" and "websocket" in self.transports
         return ["websocket"] if upgrades else []
+
+
+def _wants_websocket(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"

@@ -4,10 +4,12 @@ Private names of aiohttp 3.14.5 are used here and only here.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from aiohttp import WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
+from aiohttp.streams import EmptyStreamReader
 
 from realtime.frames import ProtocolError, make_frame
 from realtime.wheel import Wheel
@@ -248,3 +250,21 @@ async def take_over(
     if early:
         wheel.loop.call_soon(wire.data_received, early)
     return response, wire
+
+
+class _Farewell(EmptyStreamReader):
+    """Stands for the body of a request without one, which aiohttp tells of a lost connection."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__()
+        self._call = call
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        self._call()
+
+
+def when_lost(request: web.Request, call: Callable[[], None]) -> None:
+    """Call `call` when the connection of `request` is lost before its answer is written."""
+    request._payload = _Farewell(call)

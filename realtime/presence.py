@@ -14,6 +14,7 @@ from realtime.connection import Connection, encoded_event_frame
 from realtime.fanout import PRESENCE, Fanout
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
+from realtime.reads import GroupRead
 from realtime.rooms import Rooms
 from realtime.tasks import Loop
 from storage.presence import PresenceRepository, Roster
@@ -62,6 +63,7 @@ class PresenceService:
     ) -> None:
         self._roster = roster
         self._repository = repository
+        self._profiles = GroupRead(repository.read, limits.read_timeout, limits.max_waiting)
         self._rooms = rooms
         self._fanout = fanout
         self._limits = limits
@@ -90,6 +92,7 @@ class PresenceService:
         """End the loops and the lease."""
         for loop in reversed(self._loops):
             await loop.stop()
+        await self._profiles.close()
         try:
             await self._roster.resign()
         except RedisAway:
@@ -165,7 +168,7 @@ class PresenceService:
 
     async def profile(self, user: str) -> Profile:
         """What is kept of a user; raises AppError `unavailable`."""
-        return (await self._repository.read([user], self._limits.read_timeout))[user]
+        return await self._profiles.read(user)
 
     async def entries(self, users: Sequence[str]) -> dict[str, Entry]:
         """The users' presence as watchers see it; raises AppError `unavailable`."""

@@ -24,6 +24,7 @@ from domain.stats import Stats, StatsSchema
 from realtime.connection import Connection
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
+from realtime.reads import GroupRead
 from realtime.tasks import Loop, Tasks
 from storage.stats import StatsRepository
 
@@ -98,6 +99,7 @@ class StatsService:
         self._metrics = metrics
         self._clock = clock
         self._announce = announce
+        self._reads = GroupRead(repository.read, limits.read_timeout, limits.max_waiting)
         self._queue: deque[Submission] = deque()
         self._busy: set[object] = set()  # users and connections of the commits under way
         self._commits = Tasks()
@@ -120,12 +122,13 @@ class StatsService:
             log.warning("stopping with %d changes uncommitted", len(self._queue))
         await self._loop.stop()
         await self._commits.close()
+        await self._reads.close()
 
     # --- reading ------------------------------------------------------------------------
 
     async def read(self, user: str) -> Stats:
         """A user's stats; raises AppError `unavailable`."""
-        return (await self.read_many([user]))[user]
+        return await self._reads.read(user)
 
     async def read_many(self, users: list[str]) -> dict[str, Stats]:
         """Several users' stats in one read."""

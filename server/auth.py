@@ -24,6 +24,7 @@ from server.settings import Settings, SettingsError, naming
 log = logging.getLogger(__name__)
 
 MAX_TOKEN = 8 * 1024
+MAX_VERIFIED = 2_000  # tokens remembered as good: 1 MB, 16 MB if each were as long as can be
 JWKS_FRESH = 300.0  # seconds until keys are fetched again
 JWKS_COOLDOWN = 10.0  # at most one fetch in this time, whatever kids tokens name
 JWKS_TIMEOUT = 5.0
@@ -180,12 +181,16 @@ def keys_of(settings: Settings, fetch: Callable[[str], Awaitable[dict[str, Any]]
 
 
 class TokenVerifier:
-    """From a token to an Identity."""
+    """From a token to an Identity.
+
+    The newest tokens are remembered, since REST clients send theirs with each request.
+    """
 
     def __init__(self, keys: Keys, issuer: str | None, audience: str | None) -> None:
         self._keys = keys
         self._checks: dict[str, Any] = {"issuer": issuer, "audience": audience, "leeway": 0}
         required = ["exp", "sub"] + ["iss"] * bool(issuer) + ["aud"] * bool(audience)
+        self._verified: dict[str, tuple[Any, Identity]] = {}  # by token, with the key it is for
         self._options: Any = {"require": required, "verify_aud": audience is not None}
 
     async def close(self) -> None:
@@ -197,6 +202,16 @@ class TokenVerifier:
         if len(token) > MAX_TOKEN:
             raise AppError(Code.INVALID_TOKEN, "The token is too long")
         key, algorithm = await self._keys.find(token)
+        known = self._verified.get(token)
+        if known is not None and known[0] is key and known[1].expires_at > time.time():
+            return known[1]
+        identity = self._check(token, key, algorithm)
+        if len(self._verified) >= MAX_VERIFIED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[token] = key, identity
+        return identity
+
+    def _check(self, token: str, key: Any, algorithm: str) -> Identity:
         try:
             claims = jwt.decode(
                 token, key, algorithms=[algorithm], options=self._options, **self._checks

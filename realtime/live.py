@@ -93,6 +93,9 @@ class Live:
         self.gateway.serve(events.table(), events.left)
         metrics.joined.set_function(self.rooms.members)
         metrics.watches.set_function(self.rooms.watches)
+        metrics.waiting_reads.set_function(
+            lambda: self.stats.waiting_reads() + self.presence.waiting_reads()
+        )
 
     def _want(self, user: str) -> None:
         self.fanout.want(user)

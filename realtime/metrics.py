@@ -47,8 +47,16 @@ class Metrics:
             "Documents read again because another instance wrote them first",
             registry=registry,
         )
+        self.commit_reads = Counter(
+            "livetally_commit_reads",
+            "Documents read for a commit; the others were remembered from the last one",
+            registry=registry,
+        )
         self.waiting = Gauge(
             "livetally_commit_queue", "Changes waiting for their commit", registry=registry
+        )
+        self.waiting_reads = Gauge(
+            "livetally_read_queue", "Users that wait for a shared read", registry=registry
         )
         self.published = Counter(
             "livetally_redis_published", "Messages handed to Redis", registry=registry

@@ -170,6 +170,10 @@ class PresenceService:
         """What is kept of a user; raises AppError `unavailable`."""
         return await self._profiles.read(user)
 
+    def waiting_reads(self) -> int:
+        """Users whose profile waits to be read."""
+        return self._profiles.waiting()
+
     async def entries(self, users: Sequence[str]) -> dict[str, Entry]:
         """The users' presence as watchers see it; raises AppError `unavailable`."""
         profiles = await self._repository.read(users, self._limits.read_timeout)

@@ -53,6 +53,10 @@ class GroupRead(Generic[T]):
             raise found
         return found
 
+    def waiting(self) -> int:
+        """How many users wait for the next read."""
+        return len(self._wishes)
+
     async def close(self) -> None:
         """End what is under way."""
         await self._trips.close()

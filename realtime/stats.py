@@ -130,6 +130,10 @@ class StatsService:
         """A user's stats; raises AppError `unavailable`."""
         return await self._reads.read(user)
 
+    def waiting_reads(self) -> int:
+        """Users that wait to be read."""
+        return self._reads.waiting()
+
     async def read_many(self, users: list[str]) -> dict[str, Stats]:
         """Several users' stats in one read."""
         return await self._repository.read(users, self._limits.read_timeout)
@@ -249,22 +253,34 @@ class StatsService:
         loop = asyncio.get_running_loop()
         done: dict[str, _Fold] = {}
         users = set(by_user)
+        recalled = self._repository.recall(users)
         while users:
-            stored = await self._repository.read(users, _left(deadline, loop.time()))
+            stored = recalled
+            if unread := users - recalled.keys():
+                self._metrics.commit_reads.inc(len(unread))
+                left = _left(deadline, loop.time())
+                stored = recalled | await self._repository.read(unread, left)
             folds = {user: self._fold(stored[user], by_user[user]) for user in users}
             writes = [(f.old, f.new) for f in folds.values() if f.new is not f.old]
-            users = set()
+            # What was recalled may be old, and what changes nothing proves nothing.
+            users = {user for user in recalled if folds[user].new is stored[user]}
+            recalled = {}
             if writes:
-                users, unknown = await self._repository.write(writes, _left(deadline, loop.time()))
-                for user in unknown:
+                missed = await self._repository.write(writes, _left(deadline, loop.time()))
+                users |= missed.overtaken
+                for user in missed.unknown:
                     folds[user] = _Fold(
                         stored[user], stored[user], [_unavailable()] * len(by_user[user])
                     )
+                if missed.overtaken:
+                    self._metrics.overtaken.inc(len(missed.overtaken))
+                    await asyncio.sleep(random.uniform(0, 0.005))  # noqa: S311 - only jitter
             done |= folds
-            if users:
-                self._metrics.overtaken.inc(len(users))
-                await asyncio.sleep(random.uniform(0, 0.005))  # noqa: S311 - only jitter
         return done
+
+    def forget(self, user: str) -> None:
+        """Another instance has changed this user's stats."""
+        self._repository.forget(user)
 
     def _fold(self, stored: Stats, submissions: Iterable[Submission]) -> _Fold:
         fold = _Fold(stored, stored)

@@ -3,12 +3,11 @@
 import secrets
 from collections.abc import Collection as Sized
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
-from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo.errors import ConnectionFailure, OperationFailure, WriteConcernError
 
 from domain.oplog import OpWindow
 from domain.stats import Stats, StatsSchema
@@ -16,6 +15,8 @@ from storage.mongo import Collection, Document, Mongo, available
 from storage.names import STATS
 
 DUPLICATE_KEY = 11_000
+WRITES_PER_COMMAND = 200  # a command is a document of 16 MB at most, a write of 40 KB
+MAX_REMEMBERED = 2_000  # documents; 2 to 30 KB each
 MARK = 4  # bytes that tell one bulk write from the others of the moment
 MARKS = 16
 
@@ -35,7 +36,7 @@ NOBODY = Missed(set(), set())
 
 
 class StatsRepository:
-    """Reads and guarded writes of stats; every method raises AppError `unavailable`.
+    """Reads and guarded writes of stats; what talks to MongoDB raises AppError `unavailable`.
 
     `_v` counts the writes of a document and guards the next one, `_devices` has the op windows,
     and `_by` the marks of the 16 latest bulk writes: by them a writer finds its own write even
@@ -45,6 +46,7 @@ class StatsRepository:
     def __init__(self, mongo: Mongo, schema: StatsSchema) -> None:
         self._stats: Collection = mongo.collection(STATS)
         self._schema = schema
+        self._written: dict[str, Stats] = {}
 
     async def read(self, user_ids: Sized[str], timeout: float) -> dict[str, Stats]:
         """The stats of each user, defaults for those never written."""
@@ -72,24 +74,65 @@ class StatsRepository:
             done = await self._stats.update_many({}, {"$inc": {"rev": step, "_v": 1}})
         return done.modified_count
 
+    def recall(self, user_ids: Iterable[str]) -> dict[str, Stats]:
+        """The stats of those users that were written here last, told once for each write.
+
+        Somebody else may have written since: only a write in their place proves them new.
+        """
+        return {user: self._written.pop(user) for user in user_ids if user in self._written}
+
+    def forget(self, user_id: str) -> None:
+        """Somebody else has written this user's stats."""
+        self._written.pop(user_id, None)
+
     async def write(self, writes: Sequence[Write], timeout: float) -> Missed:
         """Replace each `old` by its `new`, durably; answers the users for whom it failed.
 
         With a lost answer the outcome is unknown and AppError `unavailable` is raised.
         """
         mark = secrets.token_bytes(MARK)
-        operations = [self._operation(old, new, mark) for old, new in writes]
+        stored = [_stored(old, new, mark) for old, new in writes]
         with available(timeout):
+            written = 0
             try:
-                result = await self._stats.bulk_write(operations, ordered=False)
-                written = result.matched_count + result.upserted_count
-            except BulkWriteError as error:
-                if not _only_races(error):
-                    raise
-                written = error.details["nMatched"] + error.details["nUpserted"]
-            if written == len(writes):
-                return NOBODY
-            return await self._missed(mark, writes)
+                for at in range(0, len(writes), WRITES_PER_COMMAND):
+                    chunk = range(at, min(at + WRITES_PER_COMMAND, len(writes)))
+                    written += await self._update(
+                        [_operation(writes[number][0], stored[number]) for number in chunk]
+                    )
+            except ConnectionFailure:
+                written = -1  # the primary has changed, say: look what it did
+            missed = NOBODY if written == len(writes) else await self._missed(mark, writes)
+        for stats in stored:
+            if missed is NOBODY or stats.user_id not in missed.overtaken | missed.unknown:
+                self._remember(stats)
+        return missed
+
+    async def _update(self, operations: Sequence[Document]) -> int:
+        """How many of these were carried out.
+
+        A bare command, because a bulk_write is retryable: MongoDB keeps account of every single
+        operation for that, which costs 15 % of the throughput, and we look by ourselves.
+        """
+        answer = await self._stats.database.command(
+            {
+                "update": STATS,
+                "updates": operations,
+                "ordered": False,
+                "writeConcern": {"w": "majority"},
+            }
+        )
+        if "writeConcernError" in answer:
+            raise WriteConcernError("the majority did not confirm", None, answer)
+        for error in answer.get("writeErrors", ()):
+            if error["code"] != DUPLICATE_KEY:
+                raise OperationFailure(error["errmsg"], error["code"])
+        return int(answer["n"])
+
+    def _remember(self, stats: Stats) -> None:
+        if len(self._written) >= MAX_REMEMBERED:
+            del self._written[next(iter(self._written))]
+        self._written[stats.user_id] = stats
 
     async def _missed(self, mark: bytes, writes: Sequence[Write]) -> Missed:
         # The result of a bulk write has totals only, and E11000 alone proves nothing.
@@ -105,30 +148,6 @@ class StatsRepository:
             if later >= MARKS or _mark(doc["_by"], later) == mark:
                 overtaken.discard(user)
         return Missed(overtaken, unknown)
-
-    def _operation(self, old: Stats, new: Stats, mark: bytes) -> UpdateOne:
-        changed: Document = {
-            name: value
-            for name, value in new.values.items()
-            if old.version == 0 or value is not old.values[name]
-        }
-        changed |= {
-            "rev": new.rev,
-            "updatedAt": DatetimeMS(new.updated_at),
-            "_v": old.version + 1,
-            "_by": Binary((old.writers + mark)[-MARKS * MARK :]),
-        }
-        for key, window in new.devices.items():
-            if old.devices.get(key) is not window:
-                changed[f"_devices.{key}"] = {
-                    "ops": Binary(window.entries),
-                    "seen": DatetimeMS(window.seen),
-                }
-        update: Document = {"$set": changed}
-        if forgotten := old.devices.keys() - new.devices.keys():
-            update["$unset"] = {f"_devices.{key}": "" for key in forgotten}
-        guard = {"_id": old.user_id, "_v": old.version}
-        return UpdateOne(guard, update, upsert=old.version == 0)
 
     def _decode(self, doc: Document) -> Stats:
         return Stats(
@@ -154,9 +173,28 @@ def _windows(devices: dict[str, Any]) -> dict[str, OpWindow]:
     }
 
 
-def _only_races(error: BulkWriteError) -> bool:
-    details: Any = error.details or {}
-    errors: Iterable[Document] = details.get("writeErrors", ())
-    return not details.get("writeConcernErrors") and all(
-        one.get("code") == DUPLICATE_KEY for one in errors
-    )
+def _stored(old: Stats, new: Stats, mark: bytes) -> Stats:
+    """`new` as it stands in the store in `old`'s place."""
+    writers = (old.writers + mark)[-MARKS * MARK :]
+    return replace(new, version=old.version + 1, writers=writers)
+
+
+def _operation(old: Stats, new: Stats) -> Document:
+    """The statement of an update command that puts `new` in `old`'s place."""
+    changed: Document = {
+        name: value
+        for name, value in new.values.items()
+        if old.version == 0 or value is not old.values[name]
+    }
+    changed["rev"] = new.rev
+    changed["updatedAt"] = DatetimeMS(new.updated_at)
+    changed["_v"] = new.version
+    changed["_by"] = new.writers
+    for key, window in new.devices.items():
+        if old.devices.get(key) is not window:
+            changed[f"_devices.{key}"] = {"ops": window.entries, "seen": DatetimeMS(window.seen)}
+    update: Document = {"$set": changed}
+    if forgotten := old.devices.keys() - new.devices.keys():
+        update["$unset"] = {f"_devices.{key}": "" for key in forgotten}
+    guard = {"_id": old.user_id, "_v": old.version}
+    return {"q": guard, "u": update, "upsert": old.version == 0}

@@ -48,8 +48,11 @@ async def stores() -> AsyncIterator[Stores]:
 class Instance:
     """One server process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, port: int, database: str) -> None:
         self.process = process
+        self.port = port
+        self.database = database
+        """Also the prefix of its keys in Redis."""
         self.url = f"http://127.0.0.1:{port}"
 
     def cpu(self) -> float:
@@ -105,7 +108,7 @@ class Contender:
         process = await asyncio.create_subprocess_exec(
             *self.command, cwd=ROOT, env=environment, stdout=asyncio.subprocess.DEVNULL
         )
-        instance = Instance(process, port)
+        instance = Instance(process, port, database)
         try:
             await _until_healthy(instance)
             yield instance
@@ -121,6 +124,7 @@ LIVETALLY = Contender(
         "RATE_LIMIT_PER_MINUTE": "0",
         "SOCKET_EVENTS_PER_SECOND": "0",
         "CONNECTIONS_PER_SECOND": "0",
+        "MAX_CONNECTIONS": "0",
     },
     op_ids=True,
 )

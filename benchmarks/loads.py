@@ -29,7 +29,7 @@ class Load:
 
     async def figures(self) -> Figures:
         """Its report; one that waits for the end of its stdin gets it."""
-        out, _ = await self.process.communicate()
+        out, _ = await self.process.communicate(b"")
         if self.process.returncode:
             raise RuntimeError(f"the load client ended with {self.process.returncode}")
         figures: Figures = orjson.loads(out.splitlines()[-1])

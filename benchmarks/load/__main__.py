@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import orjson
 import uvloop
 
-from benchmarks.load import connects, crowd, pings, rest, slow, updates
+from benchmarks.load import connects, crowd, pings, probe, rest, slow, updates
 from benchmarks.load.figures import Figures
 
 Options = argparse.Namespace
@@ -42,6 +42,7 @@ SCENARIOS: dict[str, Callable[[Options], Awaitable[Figures]]] = {
         updates_per_second=o.updates_per_second,
         deflate=o.deflate,
     ),
+    "probe": lambda o: probe.run(o.url, seconds=o.seconds),
     "slow": lambda o: slow.run(o.url, seconds=o.seconds, users=o.users),
 }
 

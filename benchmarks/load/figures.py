@@ -48,8 +48,9 @@ class Meter:
             self._latencies.append(latency)
 
     def start(self) -> None:
-        """From here on it counts."""
+        """From here on it counts, from nothing."""
         self.running = True
+        self._latencies = []
         self._began, self._cpu = time.perf_counter(), time.process_time()
 
     def stop(self) -> None:

@@ -196,7 +196,7 @@ class Two:
             assert self._acked[user] == stats.rev
             assert self._bodies[user, stats.rev] == self.services[0].encode(stats)
         assert len(set(self.announced)) == len(self.announced)
-        assert {user: rev for user, rev in sorted(self.announced)} == self._acked
+        assert dict(sorted(self.announced)) == self._acked
 
 
 @asynccontextmanager

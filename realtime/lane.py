@@ -45,6 +45,11 @@ class Lane:
         """Forget what waits; what runs is not interrupted."""
         self._items.clear()
 
+    def close(self) -> None:
+        """Likewise, for good: `handle` and `on_error`, which know the owner, are forgotten too."""
+        self.clear()
+        self._handle = self._on_error = _forget
+
     async def _drain(self, work: Awaitable[None] | None) -> None:
         try:
             if work is not None:
@@ -58,3 +63,7 @@ class Lane:
             self._on_error()
         finally:
             self.busy = False
+
+
+def _forget(*_: Any) -> None:
+    """Nothing is done with what comes after the end."""

@@ -94,14 +94,15 @@ class StatsRepository:
         stored = [_stored(old, new, mark) for old, new in writes]
         with available(timeout):
             written = 0
-            try:
-                for at in range(0, len(writes), WRITES_PER_COMMAND):
-                    chunk = range(at, min(at + WRITES_PER_COMMAND, len(writes)))
-                    written += await self._update(
-                        [_operation(writes[number][0], stored[number]) for number in chunk]
-                    )
-            except ConnectionFailure:
-                written = -1  # the primary has changed, say: look what it did
+            for at in range(0, len(writes), WRITES_PER_COMMAND):
+                chunk = range(at, min(at + WRITES_PER_COMMAND, len(writes)))
+                operations = [_operation(writes[number][0], stored[number]) for number in chunk]
+                try:
+                    written += await self._update(operations)
+                except ConnectionFailure:
+                    # The primary has changed, say, and whether this was done, or will be, nobody
+                    # knows. Of two equal commands one counts, and whichever it is has our mark.
+                    written += await self._update(operations)
             missed = NOBODY if written == len(writes) else await self._missed(mark, writes)
         for stats in stored:
             if missed is NOBODY or stats.user_id not in missed.overtaken | missed.unknown:
@@ -112,7 +113,7 @@ class StatsRepository:
         """How many of these were carried out.
 
         A bare command, because a bulk_write is retryable: MongoDB keeps account of every single
-        operation for that, which costs 15 % of the throughput, and we look by ourselves.
+        operation for that, which costs 15 % of the throughput, and we repeat it by ourselves.
         """
         answer = await self._stats.database.command(
             {

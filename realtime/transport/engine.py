@@ -159,10 +159,11 @@ class Socket(AsyncSocket):
         self.server.sockets.pop(self.sid, None)
         self._timer.cancel()
         self._idle_timer.cancel()
-        self._lane.clear()
+        self._lane.close()
         self._latest.clear()
-        if self.wire is not None:
-            self.wire.close(1000)
+        wire, self.wire = self.wire, None  # no cycle stays: it would wait for a full collection
+        if wire is not None:
+            wire.close(1000)
         else:  # for the poll that waits
             known = reason == self.server.reason.CLIENT_DISCONNECT
             self._put(eio.Packet(eio.NOOP if known else eio.CLOSE))

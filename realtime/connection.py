@@ -28,6 +28,9 @@ def ack_frame(ack: int, body: bytes) -> bytes:
     return b"43%d[%b]" % (ack, body)
 
 
+NOBODY: frozenset[str] = frozenset()  # one for all: an empty one takes 216 bytes too
+
+
 class Slot:
     """An answer that keeps its place in a connection's line until it is known."""
 
@@ -61,7 +64,7 @@ class Connection:
         self.bucket = bucket
         self.joined_as: str | None = None
         self.device_id = ""
-        self.watched: set[str] = set()
+        self.watched = NOBODY
         self.expired = False
         self.expiry = Timer(None)
         self.closed = False

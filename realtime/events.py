@@ -16,7 +16,7 @@ from domain.presence import MAX_NOTE, Status
 from domain.stats import Stats
 from domain.times import iso
 from realtime import protocol
-from realtime.connection import Connection, ack_frame
+from realtime.connection import NOBODY, Connection, ack_frame
 from realtime.delivery import Delivery
 from realtime.fanout import Fanout
 from realtime.gateway import Answer, EventSpec, Gateway
@@ -189,7 +189,7 @@ class Events:
             self._rooms.unwatch(watched, connection)
             self._presence.forget(watched)
             self._delivery.unfollowed(watched)
-        connection.watched.clear()
+        connection.watched = NOBODY
         user, connection.joined_as = connection.joined_as, None
         if user is not None:
             self._rooms.leave(user, connection)
@@ -217,7 +217,7 @@ class Events:
         new = [user for user in users if user not in connection.watched]
         for user in new:
             self._rooms.watch(user, connection)
-        connection.watched.update(new)
+        connection.watched |= set(new)
         try:
             await asyncio.gather(*(self._fanout.wanted(user) for user in new))
             shown, stats = await self._snapshot(users)
@@ -260,7 +260,7 @@ class Events:
             self._rooms.unwatch(user, connection)
             self._presence.forget(user)
             self._delivery.unfollowed(user)
-        connection.watched.difference_update(users)
+        connection.watched -= set(users)
 
     # --- stats ----------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ class Lane:
     ProtocolError from it ends the lane and is told to `on_error`.
     """
 
+    __slots__ = ("_handle", "_items", "_limit", "_on_error", "_tasks", "busy")
+
     def __init__(
         self,
         tasks: Tasks,

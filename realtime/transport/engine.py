@@ -24,7 +24,7 @@ from realtime.transport.wire import (
     PROTOCOL_ERROR,
     SLOW_READER,
     TRANSPORT_CLOSE,
-    Cork,
+    Fittings,
     Wire,
     take_over,
     when_lost,
@@ -50,6 +50,8 @@ class Socket(AsyncSocket):
     server: "EngineServer"
     closing: bool
     closed: bool
+    queue: Any
+    """What waits for the next poll; None on a wire."""
 
     def __init__(self, server: "EngineServer", sid: str) -> None:
         super().__init__(server, sid)
@@ -58,7 +60,7 @@ class Socket(AsyncSocket):
         self.wire: Wire | None = None
         self.heard = True
         self.alive_at = server.wheel.now
-        self.namespaces: set[str] = set()
+        self.namespaces: tuple[str, ...] = ()
         self.connect_attempts = 0
         self._latest: dict[str, bytes] = {}
         self._queued_bytes = 0
@@ -359,10 +361,7 @@ class Socket(AsyncSocket):
         self, request: web.Request, *, probing: bool
     ) -> tuple[web.WebSocketResponse, Wire]:
         """Finish the websocket handshake of `request` for this session."""
-        server = self.server
-        return await take_over(
-            request, self, server.wheel, server.cork, server.max_http_buffer_size, probing=probing
-        )
+        return await take_over(request, self, self.server.fittings, probing=probing)
 
     def probed(self) -> None:
         """The probe was answered: end the long-poll that waits."""
@@ -377,15 +376,17 @@ class Socket(AsyncSocket):
         if self.closed:
             wire.close(1000)
             return
+        waiting = self.queue
         self.attach(wire)
-        while not self.queue.empty():
-            pkt = self.queue.get_nowait()
+        while not waiting.empty():
+            pkt = waiting.get_nowait()
             if pkt is not None and pkt.packet_type != eio.NOOP:
                 self._put(eio.Packet(pkt.packet_type, pkt.data))
 
     def attach(self, wire: Wire) -> None:
         """Make `wire` the transport of this session."""
         self.wire = wire
+        self.queue = None
         self.connected = self.upgraded = True
         self.upgrading = False
 
@@ -395,7 +396,7 @@ class EngineServer(engineio.AsyncServer):
 
     socket_class: type[Socket] = Socket
     wheel: Wheel
-    cork: Cork
+    fittings: Fittings
     tasks: Tasks
     metrics: Metrics
     connect_timeout: float
@@ -434,6 +435,10 @@ class EngineServer(engineio.AsyncServer):
             answer["response"] = b"ok"  # as the protocol has it, and not in capitals
         return answer
 
+    def create_queue(self, *_: Any, **__: Any) -> Any:
+        """None: only a session that polls needs a queue, which takes 3 KB."""
+        return None
+
     async def _handle_connect(
         self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
     ) -> Any:
@@ -448,6 +453,8 @@ class EngineServer(engineio.AsyncServer):
                 socket._idle_timer.cancel()
                 raise
             socket.attach(wire)
+        else:
+            socket.queue = asyncio.Queue()
         self.sockets[socket.sid] = socket
         self.metrics.sockets.set(len(self.sockets))
         socket._put(eio.Packet(eio.OPEN, self._opening(socket, transport)))

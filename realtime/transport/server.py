@@ -15,7 +15,7 @@ from realtime.frames import Event, Packet, ProtocolError, checked_event
 from realtime.metrics import Metrics
 from realtime.tasks import Tasks
 from realtime.transport.engine import Endpoint, EngineServer, Socket
-from realtime.transport.wire import CLOSE_LINGER, Cork
+from realtime.transport.wire import CLOSE_LINGER, Fittings
 from realtime.wheel import Wheel
 
 log = logging.getLogger(__name__)
@@ -31,20 +31,23 @@ class Manager(socketio.AsyncManager):
 
     def __init__(self) -> None:
         super().__init__()
-        self._entered: dict[str, set[str | None]] = {}
+        self._entered: dict[str, tuple[str | None, ...]] = {}
 
     def basic_enter_room(
         self, sid: str, namespace: str, room: str | None, eio_sid: str | None = None
     ) -> None:
         """Note the room with its member."""
         super().basic_enter_room(sid, namespace, room, eio_sid=eio_sid)
-        self._entered.setdefault(sid, set()).add(room)
+        self._entered[sid] = *self._left(sid, room), room
 
     def basic_leave_room(self, sid: str, namespace: str, room: str | None) -> None:
         """Forget the room with its member."""
         super().basic_leave_room(sid, namespace, room)
         if sid in self._entered:
-            self._entered[sid].discard(room)
+            self._entered[sid] = self._left(sid, room)
+
+    def _left(self, sid: str, room: str | None) -> tuple[str | None, ...]:
+        return tuple(one for one in self._entered.get(sid, ()) if one != room)
 
     def basic_disconnect(self, sid: str, namespace: str, **_: Any) -> None:
         """Leave the member's rooms, and no search for them."""
@@ -99,7 +102,6 @@ class SocketServer(socketio.AsyncServer):
         )
         engine: EngineServer = self.eio
         engine.wheel = self.wheel = Wheel(lambda: log.exception("a connection's timer failed"))
-        engine.cork = Cork()
         engine.tasks = self.tasks = Tasks()
         engine.metrics = metrics
         engine.connect_timeout = connect_timeout
@@ -114,6 +116,7 @@ class SocketServer(socketio.AsyncServer):
     def start(self) -> None:
         """Begin on the running loop."""
         self.wheel.start()
+        self.eio.fittings = Fittings(self.wheel, self.eio.max_http_buffer_size)
 
     @property
     def sockets(self) -> list[Socket]:
@@ -194,12 +197,12 @@ class SocketServer(socketio.AsyncServer):
         if socket.closed:  # it left while its handler awaited; the library forgets it then
             await self._handle_disconnect(socket.sid, namespace, self.reason.TRANSPORT_CLOSE)
         else:
-            socket.namespaces.add(namespace)
+            socket.namespaces += (namespace,)
 
     async def _leave(self, socket: Socket, namespace: str) -> None:
         if namespace not in socket.namespaces:
             return
-        socket.namespaces.discard(namespace)
+        socket.namespaces = tuple(one for one in socket.namespaces if one != namespace)
         await self._handle_disconnect(socket.sid, namespace, self.reason.CLIENT_DISCONNECT)
         if not socket.namespaces:
             socket.expect_namespace()

@@ -49,12 +49,15 @@ class Session(Protocol):
 
 
 class _Inbox(WebSocketDataQueue):
-    """Where aiohttp's reader puts frames: a plain list, emptied after each read."""
+    """Where aiohttp's readers put frames: a plain list, emptied after each read.
+
+    All wires share it, since reading never waits: one each would be 900 bytes a connection.
+    """
 
     __slots__ = ("frames",)
 
-    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(None, limit, loop=loop)  # type: ignore[arg-type] # never pauses: it never fills
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(None, 0, loop=loop)  # type: ignore[arg-type] # never pauses: it never fills
         self.frames: list[Any] = []
 
     def feed_data(self, data: Any, size: int) -> None:
@@ -84,15 +87,23 @@ class Cork:
             wire.flush()
 
 
+class Fittings:
+    """What all wires of a server share; `max_size` is of a message, in bytes."""
+
+    def __init__(self, wheel: Wheel, max_size: int) -> None:
+        self.wheel = wheel
+        self.cork = Cork()
+        self.inbox = _Inbox(wheel.loop)
+        self.max_size = max_size
+
+
 class Wire(asyncio.Protocol):
     """One websocket after its handshake: frames in, frames out, no task of its own."""
 
     __slots__ = (
-        "_cork",
+        "_fittings",
         "_frames",
-        "_inbox",
         "_parser",
-        "_wheel",
         "congested_since",
         "probing",
         "socket",
@@ -100,20 +111,13 @@ class Wire(asyncio.Protocol):
     )
 
     def __init__(
-        self,
-        socket: Session,
-        transport: asyncio.Transport,
-        wheel: Wheel,
-        cork: Cork,
-        max_size: int,
-        *,
-        probing: bool,
+        self, socket: Session, transport: asyncio.Transport, fittings: Fittings, *, probing: bool
     ) -> None:
-        self._cork = cork
+        self._fittings = fittings
         self._frames: list[bytes] | None = None  # to be sent at the end of this turn
-        self._inbox = _Inbox(max_size, wheel.loop)
-        self._wheel = wheel
-        self._parser = WebSocketReader(self._inbox, max_size, compress=False, decode_text=False)
+        self._parser = WebSocketReader(
+            fittings.inbox, fittings.max_size, compress=False, decode_text=False
+        )
         self.socket = socket
         self.transport = transport
         self.probing = probing
@@ -123,7 +127,8 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse and handle what arrived; anything invalid ends the connection."""
         failed, _ = self._parser.feed_data(data)
-        frames, self._inbox.frames = self._inbox.frames, []
+        inbox = self._fittings.inbox
+        frames, inbox.frames = inbox.frames, []
         try:
             for frame in frames:
                 if self.transport.is_closing():
@@ -182,7 +187,7 @@ class Wire(asyncio.Protocol):
     def _write(self, frame: bytes) -> None:
         if self._frames is None:
             self._frames = [frame]
-            self._cork.hold(self)
+            self._fittings.cork.hold(self)
         else:
             self._frames.append(frame)
 
@@ -202,7 +207,7 @@ class Wire(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The reader is behind by more than CONGESTED_BYTES."""
-        self.congested_since = self._wheel.now
+        self.congested_since = self._fittings.wheel.now
 
     def resume_writing(self) -> None:
         """The reader has caught up: it gets the newest documents that it missed."""
@@ -211,7 +216,9 @@ class Wire(asyncio.Protocol):
 
     def behind_for(self) -> float:
         """Seconds since the reader fell behind; 0.0 when it keeps up."""
-        return 0.0 if self.congested_since is None else self._wheel.now - self.congested_since
+        return (
+            0.0 if self.congested_since is None else self._fittings.wheel.now - self.congested_since
+        )
 
     def close(self, code: int) -> None:
         """Send a close frame and end the transport, at the latest after CLOSE_LINGER."""
@@ -219,7 +226,7 @@ class Wire(asyncio.Protocol):
             self.flush()
             self.transport.write(make_frame(WSMsgType.CLOSE, code.to_bytes(2, "big")))
             self.transport.close()
-            self._wheel.after(CLOSE_LINGER, self.transport.abort)
+            self._fittings.wheel.after(CLOSE_LINGER, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The TCP connection is gone."""
@@ -227,7 +234,7 @@ class Wire(asyncio.Protocol):
 
 
 async def take_over(
-    request: web.Request, socket: Session, wheel: Wheel, cork: Cork, max_size: int, *, probing: bool
+    request: web.Request, socket: Session, fittings: Fittings, *, probing: bool
 ) -> tuple[web.WebSocketResponse, Wire]:
     """Do the websocket handshake with aiohttp, then take the transport from it.
 
@@ -240,7 +247,7 @@ async def take_over(
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("client left during the handshake")
-    wire = Wire(socket, transport, wheel, cork, max_size, probing=probing)
+    wire = Wire(socket, transport, fittings, probing=probing)
     transport.set_protocol(wire)
     # For aiohttp the connection ends here: no request, task or reader of its own stays.
     http.transport = None
@@ -248,7 +255,7 @@ async def take_over(
     http.connection_lost(None)
     response._eof_sent = True
     if early:
-        wheel.loop.call_soon(wire.data_received, early)
+        fittings.wheel.loop.call_soon(wire.data_received, early)
     return response, wire
 
 

@@ -54,6 +54,7 @@ SHAPES: dict[Any, dict[str, str]] = {
         "_trigger_event": "event, *args, **kwargs",
         "_upgrades": "sid, transport",
         "attach": "app, engineio_path=",
+        "create_queue": "*args, **kwargs",
         "generate_id": "",
         "handle_request": "*args, **kwargs",
     },

@@ -188,7 +188,7 @@ def test_a_socketio_packet_counts_its_attachments() -> None:
 
 
 async def test_aiohttps_reader_gives_frames_at_once_as_bytes() -> None:
-    inbox = _Inbox(100, asyncio.get_running_loop())
+    inbox = _Inbox(asyncio.get_running_loop())
     reader = WebSocketReader(inbox, 100, compress=False, decode_text=False)
     assert reader.feed_data(frame("4x") + frame(b"\x01", BINARY)) == (False, b"")
     assert [(kind, payload) for kind, payload, *_ in inbox.frames] == [

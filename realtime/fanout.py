@@ -5,6 +5,7 @@ lost while Redis is away is made good by comparing revs, not by keeping it.
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 DOCUMENT = b"D"
 PRESENCE = b"P"
 RETRY_AFTER = 0.5  # seconds
+READS_IN_A_ROW = 64
 SUBSCRIBE_WAIT = 1.0  # seconds that a join waits for its subscription
 
 
@@ -144,7 +146,9 @@ class Fanout:
 
     async def _receive(self, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        for number in itertools.count(1):
+            if number % READS_IN_A_ROW == 0:
+                await asyncio.sleep(0)  # what has arrived is read without waiting
             message = await listener.read()
             if message is None:
                 continue

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Set
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 CANCEL_AGAIN_AFTER = 0.5  # seconds
+TURN = 0.001  # seconds of each turn of the loop that a Trickle takes
 
 
 class Tasks:
@@ -39,6 +42,33 @@ class Tasks:
     async def close(self) -> None:
         """Cancel what still runs and wait for it. May be called again."""
         await end(self._running)
+
+
+class Trickle:
+    """Calls that may come by the thousand at once, made in order, a few in each turn of the loop.
+
+    The calls are those of connections that were lost: their number is the queue's bound.
+    """
+
+    def __init__(self) -> None:
+        self._calls: deque[Callable[[], None]] = deque()
+
+    def add(self, call: Callable[[], None]) -> None:
+        """Make `call` soon; an exception in it is logged."""
+        if not self._calls:
+            asyncio.get_running_loop().call_soon(self._run)
+        self._calls.append(call)
+
+    def _run(self) -> None:
+        until = time.perf_counter() + TURN
+        while self._calls and time.perf_counter() < until:
+            try:
+                self._calls[0]()
+            except Exception:
+                log.exception("a deferred call failed")
+            self._calls.popleft()  # not earlier: `add` tells by it whether a turn is due
+        if self._calls:
+            asyncio.get_running_loop().call_soon(self._run)
 
 
 class Loop:

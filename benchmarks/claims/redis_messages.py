@@ -26,7 +26,11 @@ async def run(at: Stores, effort: Effort, say: Say) -> Result:
     measured = "; ".join(
         f"{count}: {', '.join(map(str, each))}" for count, each in per_update.items()
     )
-    return Result(measured, idle == 0 and growth < 0.1, {"per_update": per_update})
+    return Result(
+        measured,
+        idle == 0 and growth < 0.1,
+        {"per_update": {str(count): each for count, each in per_update.items()}},
+    )
 
 
 async def _received(instance: Instance) -> float:

@@ -15,6 +15,7 @@ BASELINE = 5.0  # seconds of play before the reader stops
 PLAY_EVERY = 0.2  # seconds between two updates of one of the others
 WRITE_EVERY = 0.002  # seconds between two updates of the writer
 MAX_IN_FLIGHT = 32
+PHONE_BUFFER = 64 * 1024  # bytes that the reader's kernel takes
 
 
 async def run(urls: Sequence[str], *, seconds: float, users: int) -> Figures:
@@ -23,6 +24,7 @@ async def run(urls: Sequence[str], *, seconds: float, users: int) -> Figures:
     fat = User(crowd(1)[0])
     writer, reader = Player(fat, "writer", Meter()), Joined(token(fat.name), "reader")
     await writer.open(urls[0])
+    reader.receive_buffer = PHONE_BUFFER
     await reader.open(urls[0])
     players = await open_all([partial(Player, User(n), "d", meter) for n in crowd(users)], urls)
     writing = asyncio.ensure_future(_write(writer))

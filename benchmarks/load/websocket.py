@@ -46,6 +46,9 @@ def event(name: str, payload: Any, ack: int | None = None) -> bytes:
 class Client(asyncio.Protocol):
     """One websocket; subclasses take acks and events in `on_ack` and `on_event`."""
 
+    receive_buffer = 0
+    """In the kernel, bytes; 0 leaves it to the kernel, which may take many MB."""
+
     def __init__(self, token: str) -> None:
         loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport

@@ -5,6 +5,7 @@ Private names of aiohttp 3.14.5 are used here and only here.
 
 import asyncio
 from collections.abc import Callable
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any, Final, Protocol
 
 from aiohttp import WSMsgType, web
@@ -17,6 +18,7 @@ from realtime.wheel import Wheel
 
 CONGESTED_BYTES: Final = 64 * 1024  # from here on documents are coalesced
 MAX_PENDING_BYTES: Final = 512 * 1024  # and here the reader is dropped
+SEND_BUFFER: Final = 128 * 1024  # in the kernel, which doubles it and by itself takes up to 4 MB
 CLOSE_LINGER: Final = 2.0  # seconds to take our close frame before the transport is aborted
 
 SLOW_READER: Final = "slow reader"
@@ -266,6 +268,8 @@ async def take_over(
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("client left during the handshake")
+    raw = transport.get_extra_info("socket")
+    raw.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
     wire = Wire(socket, transport, fittings, probing=probing)
     transport.set_protocol(wire)
     # For aiohttp the connection ends here: no request, task or reader of its own stays.

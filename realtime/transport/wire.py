@@ -215,8 +215,8 @@ class Wire(asyncio.Protocol):
 
     def close(self, code: int) -> None:
         """Send a close frame and end the transport, at the latest after CLOSE_LINGER."""
+        self.flush()
         if not self.transport.is_closing():
-            self.flush()
             self.transport.write(make_frame(WSMsgType.CLOSE, code.to_bytes(2, "big")))
             self.transport.close()
             self._wheel.after(CLOSE_LINGER, self.transport.abort)

@@ -184,4 +184,3 @@ async def test_a_write_counts_though_others_came_after_it_and_its_answer_was_los
     monkeypatch.setattr(shaky, "_missed", after_others)
     assert await shaky.write([(old, plus(old))], TIMEOUT) == NOBODY
     assert await xp_of(stats, "u") == {"u": 4}
-

@@ -4,6 +4,7 @@ Private names of aiohttp 3.14.5 are used here and only here.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -13,6 +14,8 @@ from aiohttp.streams import EmptyStreamReader
 
 from realtime.frames import ProtocolError, make_frame
 from realtime.wheel import Wheel
+
+log = logging.getLogger(__name__)
 
 CONGESTED_BYTES: Final = 64 * 1024  # from here on documents are coalesced
 MAX_PENDING_BYTES: Final = 512 * 1024  # and here the reader is dropped
@@ -81,7 +84,10 @@ class Cork:
     def _release(self) -> None:
         wires, self._wires = self._wires, []
         for wire in wires:
-            wire.flush()
+            try:
+                wire.flush()
+            except Exception:  # one connection's fault must not keep back the others' frames
+                log.exception("a connection could not be written to")
 
 
 class Wire(asyncio.Protocol):

@@ -239,6 +239,24 @@ async def test_a_lost_wire_does_not_keep_the_others_frames_back(wheel: Wheel) ->
     assert [t.writes for _, t, _ in some] == [[text(b"x")], [], [text(b"x")]]
 
 
+async def test_a_fault_of_one_wire_does_not_keep_the_others_frames_back(
+    wheel: Wheel, caplog: pytest.LogCaptureFixture
+) -> None:
+    cork = Cork()
+    some = [make(cork, wheel) for _ in range(3)]
+
+    def fail() -> None:
+        raise RuntimeError("the handle is closed")
+
+    some[1][1].on_write = fail
+    for n in (b"1", b"2"):
+        for wire, _, _ in some:
+            wire.send_text(n)
+        await turn()
+    assert [t.writes for _, t, _ in some] == [[text(b"1"), text(b"2")]] * 3
+    assert "the handle is closed" in caplog.text
+
+
 async def test_a_reader_that_is_behind_is_congested_until_it_has_caught_up(one: One) -> None:
     wire, transport, session = one
     transport.reading = False

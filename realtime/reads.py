@@ -1,12 +1,15 @@
 """Many reads in one: what is asked for while reads are under way becomes the next read."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from domain.errors import AppError, Code
 from realtime.tasks import Tasks
+
+log = logging.getLogger(__name__)
 
 READS_AT_ONCE = 2
 MAX_READ = 500  # users in one read
@@ -58,8 +61,10 @@ class GroupRead(Generic[T]):
         return len(self._wishes)
 
     async def close(self) -> None:
-        """End what is under way."""
+        """End what is under way; whoever waits is answered `unavailable`."""
         await self._trips.close()
+        while self._wishes:
+            self._tell(self._take(), {}, _unavailable())
 
     def _go(self) -> None:
         if self._under_way < READS_AT_ONCE:
@@ -79,7 +84,7 @@ class GroupRead(Generic[T]):
 
     async def _answer(self, wishes: dict[str, _Wish[T]]) -> None:
         found: dict[str, T] = {}
-        missing = AppError(Code.UNAVAILABLE, "The database does not answer", retry_after=1.0)
+        missing = _unavailable()
         oldest = min(wish.since for wish in wishes.values())
         left = oldest + self._timeout - asyncio.get_running_loop().time()
         try:
@@ -87,6 +92,15 @@ class GroupRead(Generic[T]):
                 found = await self._fetch(wishes, left)
         except AppError as error:
             missing = error
+        except Exception:  # whatever it is, others wait for the next read
+            log.exception("a group read failed")
         finally:
-            for user, wish in wishes.items():
-                wish.answer.set_result(found.get(user, missing))
+            self._tell(wishes, found, missing)
+
+    def _tell(self, wishes: dict[str, _Wish[T]], found: dict[str, T], missing: AppError) -> None:
+        for user, wish in wishes.items():
+            wish.answer.set_result(found.get(user, missing))
+
+
+def _unavailable() -> AppError:
+    return AppError(Code.UNAVAILABLE, "The database does not answer", retry_after=1.0)

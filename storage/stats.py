@@ -38,9 +38,9 @@ NOBODY = Missed(set(), set())
 class StatsRepository:
     """Reads and guarded writes of stats; what talks to MongoDB raises AppError `unavailable`.
 
-    `_v` counts the writes of a document and guards the next one, `_devices` has the op windows,
-    and `_by` the marks of the 16 latest bulk writes: by them a writer finds its own write even
-    under later ones.
+    `_v` counts the writes of a document, `_devices` has the op windows, and `_by` the marks of
+    the 16 latest bulk writes: by them a writer finds its own write even under later ones. `_v`
+    and `_by` guard the next write.
     """
 
     def __init__(self, mongo: Mongo, schema: StatsSchema) -> None:
@@ -197,5 +197,7 @@ def _operation(old: Stats, new: Stats) -> Document:
     update: Document = {"$set": changed}
     if forgotten := old.devices.keys() - new.devices.keys():
         update["$unset"] = {f"_devices.{key}": "" for key in forgotten}
-    guard = {"_id": old.user_id, "_v": old.version}
+    guard: Document = {"_id": old.user_id, "_v": old.version}
+    if old.version:
+        guard["_by"] = old.writers  # a restored backup may come to the same `_v` another way
     return {"q": guard, "u": update, "upsert": old.version == 0}

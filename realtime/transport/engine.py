@@ -451,6 +451,7 @@ class EngineServer(engineio.AsyncServer):
             except BaseException:
                 socket._timer.cancel()
                 socket._idle_timer.cancel()
+                socket._lane.close()
                 raise
             socket.attach(wire)
         else:

@@ -4,6 +4,7 @@ Private names of aiohttp 3.14.5 are used here and only here.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any, Final, Protocol
@@ -15,6 +16,8 @@ from aiohttp.streams import EmptyStreamReader
 from realtime.frames import ProtocolError, make_frame
 from realtime.tasks import Trickle
 from realtime.wheel import Wheel
+
+log = logging.getLogger(__name__)
 
 CONGESTED_BYTES: Final = 64 * 1024  # from here on documents are coalesced
 MAX_PENDING_BYTES: Final = 512 * 1024  # and here the reader is dropped
@@ -87,7 +90,10 @@ class Cork:
     def _release(self) -> None:
         wires, self._wires = self._wires, []
         for wire in wires:
-            wire.flush()
+            try:
+                wire.flush()
+            except Exception:  # one connection's fault must not keep back the others' frames
+                log.exception("a connection could not be written to")
 
 
 class Fittings:
@@ -226,8 +232,8 @@ class Wire(asyncio.Protocol):
 
     def close(self, code: int) -> None:
         """Send a close frame and end the transport, at the latest after CLOSE_LINGER."""
+        self.flush()
         if not self.transport.is_closing():
-            self.flush()
             self.transport.write(make_frame(WSMsgType.CLOSE, code.to_bytes(2, "big")))
             self._end()
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 
 import realtime.transport.engine
@@ -93,6 +94,26 @@ async def refused(url: str) -> None:
         await socket.receive()
 
 
+async def asked(url: str, path: str, status: int, **headers: str) -> None:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(url + path, headers={"Connection": "close", **headers}) as answer,
+    ):
+        assert answer.status == status
+
+
+async def bad_handshake(url: str) -> None:
+    await asked(url, "/socket.io/?EIO=4&transport=websocket", 400, Upgrade="websocket")
+
+
+async def unknown_path(url: str) -> None:
+    await asked(url, "/nowhere", 404)
+
+
+async def wrong_method(url: str) -> None:
+    await asked(url, "/api/users/data/patch", 405)
+
+
 async def polled(url: str) -> None:
     async with poller(url) as socket:
         await socket.join()
@@ -149,7 +170,16 @@ async def test_three_hundred_connections_leave_nothing_to_the_garbage_collector(
 
 @pytest.mark.parametrize(
     "visit",
-    [disconnected, killed_while_busy, in_error, refused, polled, upgraded, half_upgraded],
+    [
+        disconnected,
+        killed_while_busy,
+        in_error,
+        refused,
+        bad_handshake,
+        polled,
+        upgraded,
+        half_upgraded,
+    ],
 )
 async def test_however_a_connection_ends_it_leaves_nothing_to_the_garbage_collector(
     brisk: Served, visit: Callable[[str], Awaitable[None]]
@@ -158,3 +188,13 @@ async def test_however_a_connection_ends_it_leaves_nothing_to_the_garbage_collec
     ours = {name for name in left if name.startswith(("realtime.", "uvloop.", "aiohttp."))}
     assert ours == set(), left
     assert left.total() < 100, left
+
+
+@pytest.mark.parametrize("visit", [unknown_path, wrong_method])
+async def test_a_request_for_what_is_not_there_leaves_little_to_the_garbage_collector(
+    brisk: Served, visit: Callable[[str], Awaitable[None]]
+) -> None:
+    """aiohttp's route for it and its exception know each other; the request is not of them."""
+    left = await garbage_of(brisk, visit, 20)
+    assert left["aiohttp.web_protocol.RequestHandler"] == left["aiohttp.web_request.Request"] == 0
+    assert left.total() <= 20 * 10, left

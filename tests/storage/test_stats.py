@@ -46,7 +46,12 @@ async def store(stats: StatsRepository, user: str, **values: Any) -> Stats:
     old = (await stats.read([user], TIMEOUT))[user]
     new = changed(old, **values)
     assert await stats.write([(old, new)], TIMEOUT) == NOBODY
-    return new
+    return await marked(stats, new)
+
+
+async def marked(stats: StatsRepository, written: Stats) -> Stats:
+    """What was written, with the marks that the storage has put to it."""
+    return replace(written, writers=(await stored(stats, written.user_id)).writers)
 
 
 async def stored(stats: StatsRepository, user: str) -> Stats:
@@ -148,7 +153,7 @@ async def test_op_windows_are_kept_per_device_and_forgotten_ones_go(
     kept[keys[0]] = OpWindow(b"\0" * 12, 77)
     kept[device_key("a new one")] = OpWindow(b"\xff" * 12, 78)
     second = replace(changed(first), devices=kept)
-    assert await stats.write([(first, second)], TIMEOUT) == NOBODY
+    assert await stats.write([(await marked(stats, first), second)], TIMEOUT) == NOBODY
     assert await stored(stats, "u") == second
 
 

@@ -99,6 +99,23 @@ async def test_a_write_upon_the_memory_of_a_deleted_document_is_told_overtaken(
     assert (await stats.read(["u"], TIMEOUT))["u"].rev == 0
 
 
+async def test_a_memory_of_what_a_restored_backup_has_undone_is_not_written_upon(
+    stats: StatsRepository, other: StatsRepository
+) -> None:
+    """The restored document comes to the version that is remembered, with another content."""
+    await add(stats, "u")
+    backup = await stats._stats.find_one({"_id": "u"})
+    assert backup is not None
+    await add(stats, "u")
+    [old] = stats.recall(["u"]).values()
+    await stats._stats.replace_one({"_id": "u"}, backup)
+    await other.raise_revs(1_000, TIMEOUT)
+    restored = (await other.read(["u"], TIMEOUT))["u"]
+    assert restored.version == old.version
+    assert await stats.write([(old, plus(old))], TIMEOUT) == Missed({"u"}, set())
+    assert (await other.read(["u"], TIMEOUT))["u"] == restored
+
+
 async def test_the_newest_memories_are_kept_and_no_more_than_the_bound(
     stats: StatsRepository, schema: StatsSchema
 ) -> None:

@@ -102,7 +102,7 @@ class Socket(AsyncSocket):
 
     def _check_pong(self) -> None:
         if not self.heard:
-            self.finish(self.server.reason.PING_TIMEOUT)
+            self.finish(SLOW_READER if self.congested else self.server.reason.PING_TIMEOUT)
             return
         self._note_life()
         rest = max(0.0, self.server.ping_interval - self.server.ping_timeout)
@@ -155,7 +155,9 @@ class Socket(AsyncSocket):
             await self._clean_up(reason)
 
     def _end(self, reason: str) -> None:
-        if reason != self.server.reason.PING_TIMEOUT:
+        if reason == SLOW_READER:
+            self._note_life()
+        elif reason != self.server.reason.PING_TIMEOUT:
             self.alive_at = self.server.wheel.now
         self.closing = self.closed = True
         self.server.sockets.pop(self.sid, None)

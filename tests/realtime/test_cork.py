@@ -13,7 +13,7 @@ from realtime.transport.wire import (
     MAX_PENDING_BYTES,
     SLOW_READER,
     TRANSPORT_CLOSE,
-    Cork,
+    Fittings,
     Wire,
 )
 from realtime.wheel import Wheel
@@ -90,10 +90,10 @@ class Session:
         self.lost.append(reason)
 
 
-def make(cork: Cork, wheel: Wheel) -> tuple[Wire, Transport, Session]:
+def make(fittings: Fittings) -> tuple[Wire, Transport, Session]:
     transport, session = Transport(), Session()
     sock: Any = session
-    wire = Wire(sock, transport, wheel, cork, 1000, probing=False)  # type: ignore[arg-type]
+    wire = Wire(sock, transport, fittings, probing=False)  # type: ignore[arg-type]
     transport.wire = session.wire = wire
     return wire, transport, session
 
@@ -109,7 +109,7 @@ async def wheel() -> Any:
 @pytest.fixture
 def one(wheel: Wheel) -> tuple[Wire, Transport, Session]:
     """A wire on a cork of its own, with its two ends."""
-    return make(Cork(), wheel)
+    return make(Fittings(wheel, 1000))
 
 
 One = tuple[Wire, Transport, Session]
@@ -162,8 +162,8 @@ async def test_answers_to_the_frames_of_one_read_leave_in_one_write(one: One) ->
 
 
 async def test_wires_of_one_turn_do_not_wait_for_each_other(wheel: Wheel) -> None:
-    cork = Cork()
-    some = [make(cork, wheel) for _ in range(5)]
+    fittings = Fittings(wheel, 1000)
+    some = [make(fittings) for _ in range(5)]
     for n in range(2):
         for wire, _, _ in some:
             wire.send_text(b"%d" % n)
@@ -174,8 +174,8 @@ async def test_wires_of_one_turn_do_not_wait_for_each_other(wheel: Wheel) -> Non
 async def test_what_is_sent_while_the_cork_is_drawn_leaves_in_the_next_turn(
     wheel: Wheel,
 ) -> None:
-    cork = Cork()
-    (one, first, _), (other, second, _) = make(cork, wheel), make(cork, wheel)
+    fittings = Fittings(wheel, 1000)
+    (one, first, _), (other, second, _) = make(fittings), make(fittings)
 
     def meanwhile() -> None:
         one.send_text(b"again")
@@ -230,8 +230,8 @@ async def test_what_was_sent_in_the_turn_in_which_the_transport_was_lost_is_drop
 
 
 async def test_a_lost_wire_does_not_keep_the_others_frames_back(wheel: Wheel) -> None:
-    cork = Cork()
-    some = [make(cork, wheel) for _ in range(3)]
+    fittings = Fittings(wheel, 1000)
+    some = [make(fittings) for _ in range(3)]
     for wire, _, _ in some:
         wire.send_text(b"x")
     some[1][1].abort()
@@ -242,8 +242,8 @@ async def test_a_lost_wire_does_not_keep_the_others_frames_back(wheel: Wheel) ->
 async def test_a_fault_of_one_wire_does_not_keep_the_others_frames_back(
     wheel: Wheel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cork = Cork()
-    some = [make(cork, wheel) for _ in range(3)]
+    fittings = Fittings(wheel, 1000)
+    some = [make(fittings) for _ in range(3)]
 
     def fail() -> None:
         raise RuntimeError("the handle is closed")

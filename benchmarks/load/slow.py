@@ -11,7 +11,7 @@ from benchmarks.load.people import crowd, open_all, token
 from benchmarks.load.updates import Player, User
 from benchmarks.load.websocket import Joined
 
-BASELINE = 5.0  # seconds of play before the reader stops
+BASELINE = 25.0  # seconds of play before the reader stops; op windows are full by then
 PLAY_EVERY = 0.2  # seconds between two updates of one of the others
 WRITE_EVERY = 0.002  # seconds between two updates of the writer
 MAX_IN_FLIGHT = 32

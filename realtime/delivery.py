@@ -64,7 +64,7 @@ class Delivery:
     def note(self, note: Note) -> None:
         """Another instance tells."""
         if note.kind == DOCUMENT:
-            self._stats.forget(note.user)
+            self._stats.forget(note.user, note.rev)
             self._deliver(note.user, note.rev, note.body, None)
         else:
             self._presence.deliver(note.user, note.body)

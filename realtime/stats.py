@@ -2,14 +2,13 @@
 
 What arrives while commits are under way becomes the next one: one read of the users
 concerned, each user's changes folded by the rules of `domain`, one bulk write guarded by
-version. Whoever was overtaken by another instance is read and folded again. Two commits may
+version. Whoever was overtaken by another instance is in the next commit too. Two commits may
 be under way, so that one is folded while the other waits for the database; they never share
 a user or a connection, so that changes are applied in the order of their arrival.
 """
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -224,63 +223,62 @@ class StatsService:
 
     async def _commit(self, batch: list[Submission]) -> None:
         try:
-            await self._settle_all(batch)
+            again = await self._try(batch)
+            self._queue.extendleft(reversed(again))
         finally:
             self._under_way -= 1
             self._busy.difference_update(*map(_parties, batch))
             self._woken.set()
             self._note_idle()
 
-    async def _settle_all(self, batch: list[Submission]) -> None:
+    async def _try(self, batch: list[Submission]) -> list[Submission]:
+        """Carry out what can be; answers what has to be tried again."""
         by_user: dict[str, list[Submission]] = {}
         for submission in batch:
             by_user.setdefault(submission.user, []).append(submission)
         try:
-            folds = await self._write(by_user, batch[0].arrived + self._limits.write_timeout)
+            folds, again = await self._write(by_user, batch[0].arrived + self._limits.write_timeout)
         except AppError as error:
             self._fail(batch, error)
-            return
+            return []
         except Exception:
             log.exception("a group commit failed")
             self._fail(batch, AppError(Code.INTERNAL, "Something went wrong on the server"))
-            return
-        self._settle(batch, folds)
+            return []
+        self._settle([one for one in batch if one.user not in again], folds)
+        return [one for one in batch if one.user in again]
 
     async def _write(
         self, by_user: dict[str, list[Submission]], deadline: float
-    ) -> dict[str, _Fold]:
-        """Fold and store until nobody was overtaken; raises AppError `unavailable`."""
-        loop = asyncio.get_running_loop()
-        done: dict[str, _Fold] = {}
-        users = set(by_user)
-        recalled = self._repository.recall(users)
-        while users:
-            stored = recalled
-            if unread := users - recalled.keys():
-                self._metrics.commit_reads.inc(len(unread))
-                left = _left(deadline, loop.time())
-                stored = recalled | await self._repository.read(unread, left)
-            folds = {user: self._fold(stored[user], by_user[user]) for user in users}
-            writes = [(f.old, f.new) for f in folds.values() if f.new is not f.old]
-            # What was recalled may be old, and what changes nothing proves nothing.
-            users = {user for user in recalled if folds[user].new is stored[user]}
-            recalled = {}
-            if writes:
-                missed = await self._repository.write(writes, _left(deadline, loop.time()))
-                users |= missed.overtaken
-                for user in missed.unknown:
-                    folds[user] = _Fold(
-                        stored[user], stored[user], [_unavailable()] * len(by_user[user])
-                    )
-                if missed.overtaken:
-                    self._metrics.overtaken.inc(len(missed.overtaken))
-                    await asyncio.sleep(random.uniform(0, 0.005))  # noqa: S311 - only jitter
-            done |= folds
-        return done
+    ) -> tuple[dict[str, _Fold], set[str]]:
+        """Fold and store; answers the users for whom it has to be done again, too.
 
-    def forget(self, user: str) -> None:
-        """Another instance has changed this user's stats."""
-        self._repository.forget(user)
+        Raises AppError `unavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        users = set(by_user)
+        stored = recalled = self._repository.recall(users)
+        if unread := users - recalled.keys():
+            self._metrics.commit_reads.inc(len(unread))
+            left = _left(deadline, loop.time())
+            stored = recalled | await self._repository.read(unread, left)
+        folds = {user: self._fold(stored[user], by_user[user]) for user in users}
+        # What was recalled may be old, and what changes nothing proves nothing.
+        again = {user for user in recalled if folds[user].new is stored[user]}
+        writes = [(f.old, f.new) for f in folds.values() if f.new is not f.old]
+        if writes:
+            missed = await self._repository.write(writes, _left(deadline, loop.time()))
+            self._metrics.overtaken.inc(len(missed.overtaken))
+            again |= missed.overtaken
+            for user in missed.unknown:
+                folds[user] = _Fold(
+                    stored[user], stored[user], [_unavailable()] * len(by_user[user])
+                )
+        return {user: fold for user, fold in folds.items() if user not in again}, again
+
+    def forget(self, user: str, rev: int) -> None:
+        """Another instance has brought this user's stats to `rev`."""
+        self._repository.forget(user, rev)
 
     def _fold(self, stored: Stats, submissions: Iterable[Submission]) -> _Fold:
         fold = _Fold(stored, stored)

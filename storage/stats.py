@@ -46,7 +46,7 @@ class StatsRepository:
     def __init__(self, mongo: Mongo, schema: StatsSchema) -> None:
         self._stats: Collection = mongo.collection(STATS)
         self._schema = schema
-        self._written: dict[str, Stats] = {}
+        self._latest: dict[str, Stats] = {}
 
     async def read(self, user_ids: Sized[str], timeout: float) -> dict[str, Stats]:
         """The stats of each user, defaults for those never written."""
@@ -75,15 +75,17 @@ class StatsRepository:
         return done.modified_count
 
     def recall(self, user_ids: Iterable[str]) -> dict[str, Stats]:
-        """The stats of those users that were written here last, told once for each write.
+        """Those users' stats as last written or met with by `write`; each is told once.
 
         Somebody else may have written since: only a write in their place proves them new.
         """
-        return {user: self._written.pop(user) for user in user_ids if user in self._written}
+        return {user: self._latest.pop(user) for user in user_ids if user in self._latest}
 
-    def forget(self, user_id: str) -> None:
-        """Somebody else has written this user's stats."""
-        self._written.pop(user_id, None)
+    def forget(self, user_id: str, rev: int) -> None:
+        """Somebody else has brought this user's stats to `rev`: do not recall older ones."""
+        known = self._latest.get(user_id)
+        if known is not None and known.rev < rev:
+            del self._latest[user_id]
 
     async def write(self, writes: Sequence[Write], timeout: float) -> Missed:
         """Replace each `old` by its `new`, durably; answers the users for whom it failed.
@@ -131,16 +133,14 @@ class StatsRepository:
         return int(answer["n"])
 
     def _remember(self, stats: Stats) -> None:
-        if len(self._written) >= MAX_REMEMBERED:
-            del self._written[next(iter(self._written))]
-        self._written[stats.user_id] = stats
+        if len(self._latest) >= MAX_REMEMBERED:
+            del self._latest[next(iter(self._latest))]
+        self._latest[stats.user_id] = stats
 
     async def _missed(self, mark: bytes, writes: Sequence[Write]) -> Missed:
         # The result of a bulk write has totals only, and E11000 alone proves nothing.
         wanted = {old.user_id: old.version + 1 for old, _ in writes}
-        found = await self._stats.find(
-            {"_id": {"$in": list(wanted)}}, projection=["_by", "_v"]
-        ).to_list()
+        found = await self._stats.find({"_id": {"$in": list(wanted)}}).to_list()
         overtaken, unknown = set(wanted), set()
         for doc in found:
             user, later = doc["_id"], doc["_v"] - wanted[doc["_id"]]
@@ -148,6 +148,8 @@ class StatsRepository:
                 unknown.add(user)
             if later >= MARKS or _mark(doc["_by"], later) == mark:
                 overtaken.discard(user)
+            else:
+                self._remember(self._decode(doc))  # what the next attempt builds on
         return Missed(overtaken, unknown)
 
     def _decode(self, doc: Document) -> Stats:

@@ -12,7 +12,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from storage.names import RedisNames
 
@@ -114,14 +114,24 @@ class RedisLink:
                 answer.set_result(result)
 
     async def _evaluate(self, calls: "Sequence[_Call]") -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
-        for script, args, _ in calls:
-            pipe.evalsha(script.sha, 0, *args)
-        results: list[Any] = await pipe.execute(raise_on_error=False)
+        results = await self._evaluate_known(calls)
         for at, result in enumerate(results):
             if isinstance(result, NoScriptError):  # the first time, or Redis was restarted
                 script, args, _ = calls[at]
                 results[at] = await self._run("EVAL", script.source, 0, *args)
+        return results
+
+    async def _evaluate_known(self, calls: "Sequence[_Call]") -> list[Any]:
+        if len(calls) == 1:  # a pipeline would cost twice the CPU
+            script, args, _ = calls[0]
+            try:
+                return [await self._run("EVALSHA", script.sha, 0, *args)]
+            except ResponseError as error:
+                return [error]
+        pipe = self._redis.pipeline(transaction=False)
+        for script, args, _ in calls:
+            pipe.evalsha(script.sha, 0, *args)
+        results: list[Any] = await pipe.execute(raise_on_error=False)
         return results
 
     async def command(self, *args: str | int) -> Any:

@@ -173,13 +173,13 @@ class Two:
 
     def forget(self, at: int, who: int) -> None:
         """Tell an instance that it knows nothing."""
-        self.services[at].forget(self.users[who])
+        self.services[at].forget(self.users[who], 1_000_000)
 
     def turn_back(self, at: int, who: int, which: int) -> None:
         """Give an instance an old memory."""
         user = self.users[who]
         if past := self._past[user]:
-            self.repositories[at]._written[user] = past[-1 - which % len(past)]
+            self.repositories[at]._latest[user] = past[-1 - which % len(past)]
 
     async def check(self) -> None:
         """What is stored is what was sent, once, and what was said."""
@@ -288,7 +288,7 @@ async def overtaken(both: Two) -> None:
     await both.settle()
     both.op(1, 0, 1)
     await both.settle()
-    assert both.repositories[0]._written[both.users[0]].rev == 2
+    assert both.repositories[0]._latest[both.users[0]].rev == 2
 
 
 async def test_a_duplicate_is_answered_with_the_newest_document_in_spite_of_a_stale_memory(
@@ -330,9 +330,9 @@ async def test_an_op_id_that_only_the_memory_takes_for_reused_is_judged_by_what_
         user = both.users[0]
         await overtaken(both)
         other = op_of("", "elsewhere", b"1")
-        memory = both.repositories[0]._written[user]
+        memory = both.repositories[0]._latest[user]
         known = {**memory.devices, "-": memory.devices["-"].remember(other, 1)}
-        both.repositories[0]._written[user] = type(memory)(
+        both.repositories[0]._latest[user] = type(memory)(
             user, memory.values, memory.rev, memory.updated_at, memory.version, known
         )
         change = Patch({"xp": 1}, {}, [], op_of("", "elsewhere", b"2"))

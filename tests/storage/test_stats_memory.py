@@ -29,7 +29,7 @@ def other(new_mongo: NewMongo, mongodb_uri: str, schema: StatsSchema) -> StatsRe
     return StatsRepository(new_mongo(mongodb_uri), schema)
 
 
-async def test_what_was_written_is_recalled_as_it_is_read(stats: StatsRepository) -> None:
+async def test_what_was_latest_is_recalled_as_it_is_read(stats: StatsRepository) -> None:
     await add(stats, "u")
     await add(stats, "u")
     recalled = stats.recall(["u"])
@@ -38,7 +38,7 @@ async def test_what_was_written_is_recalled_as_it_is_read(stats: StatsRepository
     assert recalled["u"].writers == read["u"].writers
 
 
-async def test_what_was_recalled_can_be_written_upon_again_and_again(
+async def test_what_was_recalled_can_be_latest_upon_again_and_again(
     stats: StatsRepository,
 ) -> None:
     await add(stats, "u")
@@ -63,12 +63,20 @@ async def test_who_was_only_read_is_not_recalled(stats: StatsRepository) -> None
 
 async def test_what_was_forgotten_is_not_recalled(stats: StatsRepository) -> None:
     await add(stats, "u", "kept")
-    stats.forget("u")
-    stats.forget("never known")
+    stats.forget("u", 2)
+    stats.forget("never known", 2)
     assert set(stats.recall(["u", "kept"])) == {"kept"}
 
 
-async def test_who_was_overtaken_is_not_remembered(
+async def test_a_memory_is_kept_when_it_is_as_new_as_what_others_did(
+    stats: StatsRepository,
+) -> None:
+    await add(stats, "u")
+    stats.forget("u", 1)
+    assert set(stats.recall(["u"])) == {"u"}
+
+
+async def test_who_was_overtaken_is_recalled_as_the_other_left_it(
     stats: StatsRepository, other: StatsRepository
 ) -> None:
     await add(stats, "late", "fine")
@@ -76,7 +84,8 @@ async def test_who_was_overtaken_is_not_remembered(
     await add(other, "late")
     writes = [(old, plus(old)) for old in recalled.values()]
     assert await stats.write(writes, TIMEOUT) == Missed({"late"}, set())
-    assert set(stats.recall(["late", "fine"])) == {"fine"}
+    again = stats.recall(["late", "fine"])
+    assert again == await stats.read(["late", "fine"], TIMEOUT)
 
 
 async def test_a_write_upon_a_stale_memory_is_told_overtaken_and_changes_nothing(
@@ -99,7 +108,7 @@ async def test_a_write_upon_the_memory_of_a_deleted_document_is_told_overtaken(
     assert (await stats.read(["u"], TIMEOUT))["u"].rev == 0
 
 
-async def test_a_memory_of_what_a_restored_backup_has_undone_is_not_written_upon(
+async def test_a_memory_of_what_a_restored_backup_has_undone_is_not_latest_upon(
     stats: StatsRepository, other: StatsRepository
 ) -> None:
     """The restored document comes to the version that is remembered, with another content."""
@@ -121,7 +130,7 @@ async def test_the_newest_memories_are_kept_and_no_more_than_the_bound(
 ) -> None:
     for n in range(MAX_REMEMBERED + 300):
         stats._remember(schema.fresh(f"u{n}"))
-    assert len(stats._written) == MAX_REMEMBERED
+    assert len(stats._latest) == MAX_REMEMBERED
     everybody = [f"u{n}" for n in range(MAX_REMEMBERED + 300)]
     assert list(stats.recall(everybody)) == everybody[300:]
     assert stats.recall(everybody) == {}
@@ -133,7 +142,7 @@ async def test_memory_stays_bounded_over_writes_of_many_users(
     monkeypatch.setattr(storage.stats, "MAX_REMEMBERED", 10)
     for turn in range(3):
         await add(stats, *(f"{turn}-{n}" for n in range(15)))
-        assert len(stats._written) == 10
+        assert len(stats._latest) == 10
 
 
 async def test_more_writes_than_a_command_takes_are_all_done(stats: StatsRepository) -> None:

@@ -84,7 +84,7 @@ async def run(urls: Sequence[str], *, seconds: float, connections: int, patches:
     callers = []
     for user in crowd(connections):
         make = partial(Caller, user, parts.netloc, patches, meter)
-        _, caller = await loop.create_connection(make, parts.hostname, parts.port)
+        _, caller = await loop.create_connection(make, parts.hostname or "", parts.port or 80)
         callers.append(caller)
     await asyncio.sleep(WARM_UP)
     meter.start()

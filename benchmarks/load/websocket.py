@@ -63,7 +63,13 @@ class Client(asyncio.Protocol):
     async def open(self, url: str, deflate: bool = False) -> None:
         """Connect, do the handshakes, and present the token; returns in the namespace."""
         parts = urlsplit(url)
-        await asyncio.get_running_loop().create_connection(lambda: self, parts.hostname, parts.port)
+        raw = socket.socket()
+        raw.setblocking(False)
+        if self.receive_buffer:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(raw, (parts.hostname, parts.port))
+        await loop.create_connection(lambda: self, sock=raw)
         request = _REQUEST.format(host=parts.netloc, extensions=_DEFLATE if deflate else "")
         self.transport.write(request.encode())
         await self.connected

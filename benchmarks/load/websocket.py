@@ -5,6 +5,7 @@ unmasks as always. With `deflate` it offers permessage-deflate, as browsers do.
 """
 
 import asyncio
+import socket
 import zlib
 from typing import Any
 from urllib.parse import urlsplit

@@ -15,11 +15,11 @@ protocol, so that no task, request or stream reader stays per connection. Frames
 parsed by aiohttp's C reader. Long-polling keeps the library's path; the upgrade probe ends
 in a `Wire` like any other websocket (docs/decisions/0002-transport.md).
 
-`wire` touches aiohttp, `engine` python-engineio, `server` python-socketio.
+`wire` touches aiohttp, `session` and `engine` python-engineio, `server` python-socketio.
 """
 
 from realtime.frames import Event
-from realtime.transport.engine import FLOOD, Endpoint, Socket
 from realtime.transport.server import CorsOrigins, SocketServer
+from realtime.transport.session import FLOOD, Endpoint, Socket
 
 __all__ = ["FLOOD", "CorsOrigins", "Endpoint", "Event", "Socket", "SocketServer"]

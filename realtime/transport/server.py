@@ -14,7 +14,8 @@ from socketio import packet as sio
 from realtime.frames import Event, Packet, ProtocolError, checked_event
 from realtime.metrics import Metrics
 from realtime.tasks import Tasks
-from realtime.transport.engine import Endpoint, EngineServer, Socket
+from realtime.transport.engine import EngineServer
+from realtime.transport.session import Endpoint, Socket
 from realtime.transport.wire import CLOSE_LINGER, Fittings
 from realtime.wheel import Wheel
 

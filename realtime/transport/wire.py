@@ -31,7 +31,7 @@ CLIENT_DISCONNECT: Final = "client disconnect"
 
 
 class Session(Protocol):
-    """What a Wire tells of; `Socket` in realtime/transport/engine.py."""
+    """What a Wire tells of; `Socket` in realtime/transport/session.py."""
 
     heard: bool
 

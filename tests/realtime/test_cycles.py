@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-import realtime.transport.engine
+import realtime.transport.session
 import realtime.transport.wire
 from tests.polling import poller
 from tests.serving import Served, serving
@@ -26,7 +26,7 @@ UPGRADE = 0.5
 async def brisk(stores: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     """A server whose timers of ended connections run out soon, so that they hold nothing."""
     monkeypatch.setattr(realtime.transport.wire, "CLOSE_LINGER", LINGER)
-    monkeypatch.setattr(realtime.transport.engine, "UPGRADE_TIMEOUT", UPGRADE)
+    monkeypatch.setattr(realtime.transport.session, "UPGRADE_TIMEOUT", UPGRADE)
     async with serving(**stores) as served:
         yield served
 

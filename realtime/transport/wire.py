@@ -55,7 +55,7 @@ class Session(Protocol):
 
 
 class _Inbox(WebSocketDataQueue):
-    """Where aiohttp's readers put frames: a plain list, emptied after each read.
+    """Where aiohttp's readers put frames: a plain list, a new one for each read.
 
     All wires share it, since reading never waits: one each would be 900 bytes a connection.
     """
@@ -136,9 +136,8 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse and handle what arrived; anything invalid ends the connection."""
+        frames = self._fittings.inbox.frames = []  # a new one: never another connection's
         failed, _ = self._parser.feed_data(data)
-        inbox = self._fittings.inbox
-        frames, inbox.frames = inbox.frames, []
         try:
             for frame in frames:
                 if self.transport.is_closing():

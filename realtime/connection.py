@@ -28,16 +28,20 @@ def ack_frame(ack: int, body: bytes) -> bytes:
     return b"43%d[%b]" % (ack, body)
 
 
+Parts = tuple[bytes, ...]
+"""A frame to be put together when it is sent: the answers of one commit share their document."""
+
+
 NOBODY: frozenset[str] = frozenset()  # one for all: an empty one takes 216 bytes too
 
 
 class Slot:
     """An answer that keeps its place in a connection's line until it is known."""
 
-    __slots__ = ("frame",)
+    __slots__ = ("parts",)
 
     def __init__(self) -> None:
-        self.frame: bytes | None = None
+        self.parts: Parts | None = None
 
 
 class Connection:
@@ -103,11 +107,18 @@ class Connection:
         self._line.append(slot)
         return slot
 
-    def settle(self, slot: Slot, frame: bytes) -> None:
-        """Fill a place (empty: no answer was asked for) and send what is next in line."""
-        slot.frame = frame
+    def settle(self, slot: Slot, *parts: bytes) -> None:
+        """Fill a place (with nothing: no answer was asked for) and send what is next in line."""
+        slot.parts = parts
+        self.caught_up()
+
+    def caught_up(self) -> None:
+        """Send the answers that are next in line, for as long as the reader takes them.
+
+        One commit may answer 128 changes with 27 KB each: at once that would look like a
+        reader who does not read.
+        """
         line = self._line
-        while line and line[0].frame is not None:
-            ready = line.popleft().frame
-            if ready:
-                self.socket.send_text(ready)
+        while line and line[0].parts is not None and self.socket.writable:
+            if parts := line.popleft().parts:
+                self.socket.send_text(b"".join(parts))

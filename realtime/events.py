@@ -16,14 +16,14 @@ from domain.presence import MAX_NOTE, Status
 from domain.stats import Stats
 from domain.times import iso
 from realtime import protocol
-from realtime.connection import NOBODY, Connection, ack_frame
+from realtime.connection import NOBODY, Connection, Parts
 from realtime.delivery import Delivery
 from realtime.fanout import Fanout
 from realtime.gateway import Answer, EventSpec, Gateway
 from realtime.limits import LiveLimits
 from realtime.presence import PresenceService
 from realtime.rooms import Document, Rooms
-from realtime.stats import StatsService, Verdict
+from realtime.stats import Committed, StatsService, Verdict
 
 Clock = Callable[[], int]
 SNAPSHOT_TRIES = 5  # who has news that often soon has more
@@ -277,9 +277,9 @@ class Events:
             if isinstance(verdict, AppError):
                 connection.settle(slot, connection.refusal(ack, verdict))
             elif ack is None:
-                connection.settle(slot, b"")
+                connection.settle(slot)
             else:
-                connection.settle(slot, ack_frame(ack, _update_answer(verdict)))
+                connection.settle(slot, *_update_answer(ack, verdict))
 
         user = user or _joined(connection)
         try:
@@ -315,10 +315,10 @@ def _joined(connection: Connection) -> str:
     return connection.joined_as
 
 
-def _update_answer(verdict: Any) -> bytes:
+def _update_answer(ack: int, verdict: Committed) -> Parts:
     duplicate = b"true" if verdict.outcome.duplicate else b"false"
-    return b'{"ok":true,"stats":%b,"rev":%d,"duplicate":%b}' % (
+    return (
+        b'43%d[{"ok":true,"stats":' % ack,
         verdict.body,
-        verdict.stats.rev,
-        duplicate,
+        b',"rev":%d,"duplicate":%b}]' % (verdict.stats.rev, duplicate),
     )

@@ -54,7 +54,7 @@ class Socket(AsyncSocket):
     def __init__(self, server: "EngineServer", sid: str) -> None:
         super().__init__(server, sid)
         self.app: Any = None
-        """What the endpoint of namespace `/` keeps for this connection."""
+        """What the endpoint of namespace `/` keeps for this connection; has `caught_up()`."""
         self.wire: Wire | None = None
         self.heard = True
         self.alive_at = server.wheel.now
@@ -256,12 +256,17 @@ class Socket(AsyncSocket):
 
     def send_latest(self, key: str, payload: bytes) -> None:
         """Like `send_text`, but while the reader is behind only the newest per `key` waits."""
-        if not self.congested:
+        if self.writable:
             self.send_text(payload)
             return
         if key in self._latest:
             self.server.metrics.coalesced.inc()
         self._latest[key] = payload
+
+    @property
+    def writable(self) -> bool:
+        """Whether what can wait had better be sent now."""
+        return self.wire.writable if self.wire is not None else not self.congested
 
     @property
     def congested(self) -> bool:
@@ -270,11 +275,13 @@ class Socket(AsyncSocket):
             return self.wire.congested_since is not None
         return self._queued_bytes > CONGESTED_BYTES
 
-    def flush_latest(self) -> None:
-        """Send what `send_latest` held back."""
+    def caught_up(self) -> None:
+        """Send what `send_latest` held back, and let the endpoint go on."""
         latest, self._latest = self._latest, {}
         for payload in latest.values():
             self.send_text(payload)
+        if self.app is not None:
+            self.app.caught_up()
 
     async def send(self, pkt: eio.Packet) -> None:
         """The library's way to send; raises nothing when the session has ended."""
@@ -335,8 +342,8 @@ class Socket(AsyncSocket):
         while not self.queue.empty() and len(packets) < MAX_PACKETS_PER_POLL:
             packets.append(self.queue.get_nowait())
         self._queued_bytes -= sum(len(pkt.encode(b64=True)) for pkt in packets)
-        if self._latest and not self.congested:
-            self.flush_latest()
+        if not self.congested:
+            self.caught_up()
         return packets
 
     # --- upgrade ------------------------------------------------------------------------

@@ -47,8 +47,8 @@ class Session(Protocol):
     def upgrade(self, wire: "Wire") -> None:
         """The upgrade is done."""
 
-    def flush_latest(self) -> None:
-        """The reader has caught up."""
+    def caught_up(self) -> None:
+        """The reader takes more."""
 
     def wire_lost(self, wire: "Wire", reason: str) -> None:
         """The wire is of no more use."""
@@ -113,6 +113,7 @@ class Wire(asyncio.Protocol):
     __slots__ = (
         "_fittings",
         "_frames",
+        "_held",
         "_parser",
         "congested_since",
         "probing",
@@ -125,6 +126,7 @@ class Wire(asyncio.Protocol):
     ) -> None:
         self._fittings = fittings
         self._frames: list[bytes] | None = None  # to be sent at the end of this turn
+        self._held = 0  # bytes of them
         self._parser = WebSocketReader(
             fittings.inbox, fittings.max_size, compress=False, decode_text=False
         )
@@ -148,6 +150,12 @@ class Wire(asyncio.Protocol):
         if failed:
             self.close(1002)
             self.socket.wire_lost(self, PROTOCOL_ERROR)
+
+    def receive_early(self, data: bytes) -> None:
+        """Take what came before the connection was this one's, and read on."""
+        self.data_received(data)
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _on_frame(self, frame: Any) -> None:
         kind, payload = frame[0], frame[1]
@@ -194,6 +202,7 @@ class Wire(asyncio.Protocol):
         self._write(make_frame(WSMsgType.BINARY, payload))
 
     def _write(self, frame: bytes) -> None:
+        self._held += len(frame)
         if self._frames is None:
             self._frames = [frame]
             self._fittings.cork.hold(self)
@@ -203,6 +212,7 @@ class Wire(asyncio.Protocol):
     def flush(self) -> None:
         """Send what was written in this turn."""
         frames, self._frames = self._frames, None
+        held, self._held = self._held, 0
         transport = self.transport
         if frames is None or transport.is_closing():
             return
@@ -213,6 +223,13 @@ class Wire(asyncio.Protocol):
         ):
             transport.abort()
             self.socket.wire_lost(self, SLOW_READER)
+        elif held >= CONGESTED_BYTES and self.congested_since is None:
+            self.socket.caught_up()
+
+    @property
+    def writable(self) -> bool:
+        """Whether the reader keeps up, and this turn has not much for it yet."""
+        return self.congested_since is None and self._held < CONGESTED_BYTES
 
     def pause_writing(self) -> None:
         """The reader is behind by more than CONGESTED_BYTES."""
@@ -221,7 +238,7 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The reader has caught up: it gets the newest documents that it missed."""
         self.congested_since = None
-        self.socket.flush_latest()
+        self.socket.caught_up()
 
     def behind_for(self) -> float:
         """Seconds since the reader fell behind; 0.0 when it keeps up."""
@@ -282,8 +299,9 @@ async def take_over(
     http._payload_parser = None
     http.connection_lost(None)
     response._eof_sent = True
-    if early:
-        fittings.wheel.loop.call_soon(wire.data_received, early)
+    if early:  # sent without waiting for our answer, and to be read before anything else
+        transport.pause_reading()
+        fittings.wheel.loop.call_soon(wire.receive_early, early)
     return response, wire
 
 

@@ -81,7 +81,7 @@ class Session:
         else:
             self.wire.send_text(b"got " + data)
 
-    def flush_latest(self) -> None:
+    def caught_up(self) -> None:
         for payload in self.latest:
             self.wire.send_text(payload)
 

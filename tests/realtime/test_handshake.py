@@ -1,11 +1,14 @@
 """Who gets into namespace `/`, and what the others are told."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import socket
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import jwt
@@ -17,7 +20,13 @@ from tests.issuer import Key
 from tests.serving import Served, serving
 from tests.tokens import SECRET, bearer, token
 from tests.traces import nothing_stays, outcry
-from tests.wires import Wire, wire
+from tests.wires import Wire, frame, wire
+
+UPGRADE = (
+    "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\n"
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 def claims(**more: Any) -> dict[str, Any]:
@@ -167,3 +176,20 @@ async def test_compression_of_messages_is_not_agreed_to(served: Served) -> None:
         session.ws_connect(address, compress=15) as socket,
     ):
         assert socket.compress == 0
+
+
+async def test_what_is_sent_before_the_answer_to_the_handshake_is_read_in_order(
+    served: Served,
+) -> None:
+    address = urlsplit(served.url)
+    for number in range(40):  # it went wrong in one of four
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        hello = frame("40" + json.dumps({"token": token()}))
+        ping = frame('427["presence:ping",{"t":1}]')
+        writer.write(UPGRADE.encode() + hello[:20])
+        await asyncio.sleep(0.0005 * (number % 4))
+        writer.write(hello[20:] + ping)
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"437[")
+        writer.close()

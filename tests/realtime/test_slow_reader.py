@@ -4,6 +4,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from realtime.transport.wire import CONGESTED_BYTES, MAX_PENDING_BYTES
 from tests.clients_py import Client, joined
 from tests.polling import poller
@@ -168,3 +170,39 @@ async def test_a_poller_with_too_many_answers_to_fetch_is_closed(served: Served)
                 break
         assert served.metric("livetally_sockets_closed_total", **SLOW) == 1
     await nothing_stays(served)
+
+
+@pytest.mark.parametrize("receive_buffer", [None, 16_384])
+async def test_who_reads_gets_every_answer_however_many_and_large_they_are_at_once(
+    served: Served, receive_buffer: int | None
+) -> None:
+    async with wire(served.url, receive_buffer=receive_buffer) as device:
+        await device.join()
+        results = {"a": "x" * 8000}
+        await device.call(
+            1,
+            "user:clientUpdate",
+            {"timePerQuestion": TIMES, "__set": {"lastGameResults": results}},
+        )
+        sent = range(100, 228)
+        for ack in sent:
+            await device.event("user:clientUpdate", {"xp": 1, "opId": str(ack)}, ack)
+        heard: list[int] = []
+        while len(heard) < len(sent):
+            text = await device.receive()
+            assert text is not None, f"disconnected after {len(heard)} answers"
+            assert '"ok":true' in text[:20]
+            heard.append(int(text[2 : text.index("[")]))
+        assert heard == list(sent)
+        assert served.metric("livetally_sockets_closed_total", **SLOW) == 0
+
+
+async def test_answers_that_wait_for_a_slow_reader_do_not_wait_as_bytes(served: Served) -> None:
+    async with wire(served.url, receive_buffer=4096) as stuck:
+        await stuck.join()
+        await stuck.call(1, "user:clientUpdate", {"timePerQuestion": TIMES})
+        for ack in range(100, 228):
+            await stuck.event("user:clientUpdate", {"xp": 1, "opId": str(ack)}, ack)
+        await eventually(lambda: served.metric("livetally_commit_queue") == 0)
+        assert waiting(served, "ada") <= MAX_PENDING_BYTES
+        assert (await stuck.answer(227))["stats"]["xp"] == 128

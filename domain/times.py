@@ -14,6 +14,7 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(maxsize=256)  # thousands of answers share a millisecond
 def iso(millis: int) -> str:
     """`2024-01-15T10:30:00.000Z` for milliseconds since the epoch."""
     seconds, rest = divmod(millis, 1000)

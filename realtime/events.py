@@ -26,6 +26,7 @@ from realtime.rooms import Document, Rooms
 from realtime.stats import Committed, StatsService, Verdict
 
 Clock = Callable[[], int]
+TAGS = (int, float, str, type(None))  # of a ping; a tuple is checked faster than a union
 SNAPSHOT_TRIES = 5  # who has news that often soon has more
 A = TypeVar("A")
 B = TypeVar("B")
@@ -83,10 +84,10 @@ def parse_ping(payload: Any) -> Any:
     """The `t` to send back: a number or a short text."""
     if payload is None:
         return None
-    if not isinstance(payload, dict) or payload.keys() - {"t"}:
+    if not isinstance(payload, dict) or len(payload) > ("t" in payload):
         raise AppError(Code.INVALID_VALUE, "presence:ping takes {t} or nothing")
     t = payload.get("t")
-    if isinstance(t, bool) or not isinstance(t, int | float | str | None) or len(str(t)) > 64:
+    if isinstance(t, bool) or not isinstance(t, TAGS) or len(str(t)) > 64:
         raise AppError(Code.INVALID_TYPE, "t must be a number or a text of at most 64 characters")
     return t
 

@@ -172,11 +172,12 @@ class Gateway:
         except Exception:
             self._fail(connection, event)
             return None
-        if isinstance(answer, Coroutine):
-            return self._await(connection, event, answer)
-        if answer is not None:
+        if answer is None:
+            return None
+        if isinstance(answer, dict):
             connection.answer(event.ack, answer)
-        return None
+            return None
+        return self._await(connection, event, answer)
 
     def _admit(
         self, connection: Connection, spec: EventSpec | None, event: Event

@@ -9,10 +9,9 @@ from functools import partial
 
 from benchmarks.load.figures import Figures, Meter
 from benchmarks.load.people import crowd, open_all, token
-from benchmarks.load.updates import Player, User, judged
+from benchmarks.load.updates import gather, judged, settle
 from benchmarks.load.websocket import Joined
 
-SETTLE = 10.0  # seconds
 SLOT = 0.01  # seconds between sendings
 
 
@@ -44,11 +43,7 @@ async def run(
 ) -> Figures:
     """`updates_per_second` in all, from sockets picked at random."""
     meter = Meter()
-    people = [User(name) for name in crowd(users)]
-    make = [
-        partial(Player, user, f"d{number}", meter) for user in people for number in range(devices)
-    ]
-    players = await open_all(make, urls, deflate)
+    people, players = await gather(urls, users, devices, meter, deflate)
     pick = random.Random(1)
     meter.start()
     began = time.perf_counter()
@@ -59,9 +54,7 @@ async def run(
             sent += 1
         await asyncio.sleep(SLOT)
     meter.stop()
-    until = time.perf_counter() + SETTLE
-    while time.perf_counter() < until and not all(player.complete() for player in players):
-        await asyncio.sleep(0.1)
+    await settle(players)
     figures = judged(meter.figures(), people, players)
     figures.extra["gone"] = sum(player.gone.done() for player in players)
     figures.extra["pings"] = sum(player.pings for player in players)

@@ -101,11 +101,7 @@ async def run(
 ) -> Figures:
     """Closed loop: `in_flight` updates of each device under way all the time."""
     meter = Meter()
-    people = [User(name) for name in crowd(users)]
-    make = [
-        partial(Player, user, f"d{number}", meter) for user in people for number in range(devices)
-    ]
-    players = await open_all(make, urls, deflate)
+    people, players = await gather(urls, users, devices, meter, deflate)
     for player in players:
         player.playing, player.op_ids = True, op_ids
         for _ in range(in_flight):
@@ -116,10 +112,27 @@ async def run(
     meter.stop()
     for player in players:
         player.playing = False
+    await settle(players)
+    return judged(meter.figures(), people, players)
+
+
+async def gather(
+    urls: Sequence[str], users: int, devices: int, meter: Meter, deflate: bool
+) -> tuple[list[User], list[Player]]:
+    """New users, and their joined devices: the nth device at the nth URL."""
+    people = [User(name) for name in crowd(users)]
+    make = [
+        partial(Player, user, f"d{number}", meter) for user in people for number in range(devices)
+    ]
+    players = await open_all(make, urls, deflate)
+    return people, players
+
+
+async def settle(players: Sequence[Player]) -> None:
+    """Wait for the last acks and broadcasts, SETTLE seconds at most."""
     until = time.perf_counter() + SETTLE
     while time.perf_counter() < until and not all(player.complete() for player in players):
         await asyncio.sleep(0.05)
-    return judged(meter.figures(), people, players)
 
 
 def judged(figures: Figures, people: Sequence[User], players: Sequence[Player]) -> Figures:

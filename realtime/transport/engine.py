@@ -13,10 +13,8 @@ from engineio import packet as eio
 
 from realtime.metrics import Metrics
 from realtime.tasks import Tasks
-from realtime.transport.session import Endpoint, Socket, wants_websocket
-from realtime.transport.wire import (
-    Fittings,
-)
+from realtime.transport.session import Endpoint, Socket
+from realtime.transport.wire import Fittings, wants_websocket
 from realtime.wheel import Wheel
 
 METHODS: Final = frozenset({"GET", "POST", "OPTIONS"})

@@ -23,6 +23,7 @@ from realtime.transport.wire import (
     TRANSPORT_CLOSE,
     Wire,
     take_over,
+    wants_websocket,
     when_lost,
 )
 from realtime.wheel import TICK, Timer
@@ -396,8 +397,3 @@ class Socket(AsyncSocket):
         self.queue = None
         self.connected = self.upgraded = True
         self.upgrading = False
-
-
-def wants_websocket(request: web.Request) -> bool:
-    """Whether `request` is a websocket's handshake."""
-    return request.headers.get("Upgrade", "").lower() == "websocket"

@@ -321,3 +321,8 @@ class _Farewell(EmptyStreamReader):
 def when_lost(request: web.Request, call: Callable[[], None]) -> None:
     """Call `call` when the connection of `request` is lost before its answer is written."""
     request._payload = _Farewell(call)
+
+
+def wants_websocket(request: web.Request) -> bool:
+    """Whether `request` is a websocket's handshake."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"

@@ -79,8 +79,8 @@ async def serve_app(
 def _spare_gc() -> None:
     """Collect cycles seldom: nearly everything here is freed by its reference count.
 
-    With Python's defaults (700, 10, 10) it took 11 % of the CPU under load, and one full
-    collection with 18,000 sockets stopped the loop for longer than all else.
+    With Python's defaults (700, 10, 10) it took 10 % of the CPU under load (perf), and the p99 of
+    updates fell from about 100 ms to 70 without them.
     """
     gc.collect()
     gc.freeze()

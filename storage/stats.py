@@ -115,7 +115,7 @@ class StatsRepository:
         """How many of these were carried out.
 
         A bare command, because a bulk_write is retryable: MongoDB keeps account of every single
-        operation for that, which costs 15 % of the throughput, and we repeat it by ourselves.
+        operation for that, which costs 12 to 22 % of the throughput, and we repeat it by ourselves.
         """
         answer = await self._stats.database.command(
             {

@@ -34,11 +34,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A verified token: its user, role, and end (seconds since 1970)."""
+    """A verified token: its user, role, end (seconds since 1970), and session if it has one."""
 
     user_id: str
     role: Role
     expires_at: float
+    session_id: str | None = None
 
     def acting_for(self, user_id: str | None) -> str:
         """The user acted on: oneself, or anyone for `service` and `admin`.

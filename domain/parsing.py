@@ -1,8 +1,9 @@
 """From a client's JSON to a pydantic model, or to an error that names the field."""
 
-from typing import Annotated, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -19,6 +20,25 @@ class Payload(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, extra="forbid", strict=True, frozen=True, allow_inf_nan=False
     )
+
+
+class Query(Payload):
+    """A query string: names and texts, so that numbers come as texts."""
+
+    model_config = ConfigDict(strict=False)
+
+
+def checked(check: Callable[[object], Any]) -> BeforeValidator:
+    """For a field of a Payload: `check` takes what came, and its AppError refuses it."""
+
+    def validate(value: object) -> Any:
+        try:
+            return check(value)
+        except AppError as error:
+            reason = {"reason": error.fields[0].message}
+            raise PydanticCustomError(error.code.value, "{reason}", reason) from None
+
+    return BeforeValidator(validate)
 
 
 def _id(value: str) -> str:
@@ -58,11 +78,14 @@ def _refusal(error: ValidationError) -> AppError:
     )
 
 
+_CODES = frozenset(Code)  # of `checked` fields, whose faults are named by their code
+
+
 def _code(kind: str) -> Code:
     if kind == "extra_forbidden":
         return Code.UNKNOWN_FIELD
-    if kind == Code.INVALID_ID.value:
-        return Code.INVALID_ID
+    if kind in _CODES:
+        return Code(kind)
     if kind == "missing":
         return Code.MISSING_FIELD
     if kind.endswith("_type"):

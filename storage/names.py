@@ -2,6 +2,8 @@
 
 STATS = "stats"
 PRESENCE = "presence"
+USERS = "users"
+SESSIONS = "sessions"
 
 
 class RedisNames:
@@ -13,6 +15,8 @@ class RedisNames:
     `roster:<user>`, hash: `instance|sid` -> device; `online`, set of users with a roster;
     `seen:<user>`, last sign of life of a device that left while others stayed (ms);
     `grace`, sorted set: user whose last device left -> when they count as offline (ms).
+
+    `login:<who>` (storage/throttle.py) counts failed logins until its end.
     """
 
     def __init__(self, prefix: str) -> None:

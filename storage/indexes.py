@@ -1,0 +1,50 @@
+"""The indexes that the collections need, and when they are known to be there."""
+
+import asyncio
+
+from pymongo import IndexModel
+
+from storage.mongo import Mongo, available
+from storage.names import SESSIONS, USERS
+
+_PRESENT = {"$exists": True}
+
+
+def _unique(name: str) -> IndexModel:
+    return IndexModel([(name, 1)], unique=True, partialFilterExpression={name: _PRESENT})
+
+
+INDEXES: dict[str, list[IndexModel]] = {
+    USERS: [
+        _unique("usernameKey"),
+        _unique("emailKey"),
+        _unique("deviceKey"),
+        IndexModel([("searchKeys", 1)]),
+        IndexModel([("createdAt", 1), ("_id", 1)]),
+        IndexModel([("erasing", 1)], partialFilterExpression={"erasing": _PRESENT}),
+    ],
+    SESSIONS: [
+        IndexModel([("userId", 1)]),
+        IndexModel([("expiresAt", 1)], expireAfterSeconds=0),
+        IndexModel([("endedAt", 1)], partialFilterExpression={"endedAt": _PRESENT}),
+    ],
+}
+
+
+class Indexes:
+    """Makes the indexes, once; what depends on them calls `made` first."""
+
+    def __init__(self, mongo: Mongo) -> None:
+        self._mongo = mongo
+        self._made = False
+        self._lock = asyncio.Lock()
+
+    async def made(self, timeout: float) -> None:
+        """Return when all indexes stand; raises AppError `unavailable`."""
+        if self._made:
+            return
+        with available(timeout):
+            async with self._lock:
+                for collection, models in INDEXES.items():
+                    await self._mongo.collection(collection).create_indexes(models)
+        self._made = True

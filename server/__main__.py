@@ -13,10 +13,10 @@ from domain.errors import AppError
 from domain.identity import Role
 from domain.ids import parse_id
 from server import logs
-from server.auth import mint
 from server.embedded import EmbeddedError
 from server.serve import serve, with_secret
 from server.settings import Settings, SettingsError, load
+from server.signing import mint
 from server.workers import WORKER, WorkerError, serve_worker, serve_workers
 from storage.mongo import Mongo
 from storage.stats import StatsRepository

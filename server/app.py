@@ -12,16 +12,18 @@ from aiohttp import web
 
 from domain.errors import AppError, Code
 from realtime.live import Live, Stores
-from server import stats
-from server.auth import TokenVerifier, fetch_jwks, keys_of
+from server import stats, well_known
+from server.auth import Keys, TokenVerifier
 from server.cors import Cors
 from server.health import Health
-from server.keys import DRAINING, HEALTH, LIMITS, LIVE, METRICS, SETTINGS, VERIFIER
+from server.jwks import JwksKeys, fetch_jwks
+from server.keys import DRAINING, HEALTH, KEYRING, LIMITS, LIVE, METRICS, SETTINGS, VERIFIER
 from server.limits import RequestLimits
 from server.logs import quiet_about_clients
 from server.metrics import HttpMetrics
 from server.problems import MAX_BODY, Handler, add_request_id, problems, request_id
 from server.settings import Settings, naming
+from server.signing import keyring
 from storage.mongo import Mongo
 from storage.names import RedisNames
 from storage.presence import PresenceRepository
@@ -62,10 +64,12 @@ def create_app(settings: Settings) -> web.Application:
     metrics = HttpMetrics()
     limits = RequestLimits(settings)
     cors = Cors(settings.cors_origin, SOCKET_PATH)
+    own_keys = keyring(settings)
     jwks = _JwksSession()
-    verifier = TokenVerifier(
-        keys_of(settings, jwks.fetch), settings.jwt_issuer, settings.jwt_audience
-    )
+    keys: Keys = own_keys
+    if (url := settings.jwt_jwks_url) is not None:
+        keys = JwksKeys(lambda: jwks.fetch(url))
+    verifier = TokenVerifier(keys, settings.jwt_issuer, settings.jwt_audience)
     live = Live(
         instance=instance,
         stores=Stores(StatsRepository(mongo, schema), PresenceRepository(mongo), link),
@@ -87,6 +91,7 @@ def create_app(settings: Settings) -> web.Application:
         client_max_size=MAX_BODY,
     )
     app[SETTINGS] = settings
+    app[KEYRING] = own_keys
     app[VERIFIER] = verifier
     app[LIMITS] = limits
     app[METRICS] = metrics
@@ -96,6 +101,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(add_request_id)
 
     app.add_routes(stats.ROUTES)
+    app.add_routes([endpoint.route() for endpoint in well_known.ENDPOINTS])
     app.add_routes(
         [
             web.get("/health", health.show),

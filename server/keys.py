@@ -10,8 +10,10 @@ from server.health import Health
 from server.limits import RequestLimits
 from server.metrics import HttpMetrics
 from server.settings import Settings
+from server.signing import Keyring
 
 SETTINGS = web.AppKey("settings", Settings)
+KEYRING = web.AppKey("keyring", Keyring)
 VERIFIER = web.AppKey("verifier", TokenVerifier)
 LIMITS = web.AppKey("limits", RequestLimits)
 METRICS = web.AppKey("metrics", HttpMetrics)

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 
 from domain.identity import Role
 from server.app import RUNNER_OPTIONS, create_app
-from server.auth import mint
 from server.embedded import PrivateServer, lock_data_dir, start_mongod, start_redis
 from server.keys import DRAINING, LIVE
 from server.settings import MIN_SECRET_BYTES, Settings, SettingsError
+from server.signing import signer_of
 
 log = logging.getLogger(__name__)
 
@@ -132,17 +132,24 @@ def with_secret(settings: Settings) -> Settings:
 
     Raises SettingsError where one has to be given and is missing or short.
     """
-    if settings.jwt_public_key is not None or settings.jwt_jwks_url is not None:
+    others = (settings.jwt_private_key, settings.jwt_public_key, settings.jwt_jwks_url)
+    if any(key is not None for key in others):
         return settings
     if settings.jwt_secret is None and settings.embedded:
         return settings.model_copy(update={"jwt_secret": _kept_secret(settings.data_dir)})
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
-    if not settings.embedded and len(secret.encode()) < MIN_SECRET_BYTES:
+    if not settings.embedded:
+        _refuse_short("JWT_SECRET", settings.jwt_secret or SecretStr(""))
+        if settings.jwt_secret_next is not None:
+            _refuse_short("JWT_SECRET_NEXT", settings.jwt_secret_next)
+    return settings
+
+
+def _refuse_short(name: str, secret: SecretStr) -> None:
+    if len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
         raise SettingsError(
-            f"JWT_SECRET must have at least {MIN_SECRET_BYTES} bytes: set it to what "
+            f"{name} must have at least {MIN_SECRET_BYTES} bytes: set it to what "
             "`openssl rand -hex 32` prints, the same for all instances"
         )
-    return settings
 
 
 def _kept_secret(folder: Path) -> SecretStr:
@@ -165,9 +172,10 @@ def greeting(settings: Settings) -> Callable[[Settings, int], None]:
 def _greet_developer(settings: Settings, port: int) -> None:
     """Tell a person what to do next, on stdout; the log is on stderr."""
     lines = [_live_at(settings, port)]
-    if settings.jwt_secret is not None:
+    if (signer := signer_of(settings)) is not None:
+        demo, _ = signer.sign(DEMO_USER, Role.USER, settings.jwt_expire)
         lines += [
-            f"  demo token ({DEMO_USER}): {mint(settings, DEMO_USER, Role.USER)}",
+            f"  demo token ({DEMO_USER}): {demo}",
             "  for another user:  scripts/token USER",
         ]
     lines.append(f"  data:              {settings.data_dir.resolve()}")

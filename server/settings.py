@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     data_dir: Path = Path("var")
 
     jwt_secret: SecretStr | None = None
+    jwt_secret_next: SecretStr | None = None
+    jwt_private_key: SecretStr | None = None
+    jwt_private_key_next: SecretStr | None = None
     jwt_public_key: str | None = None
     jwt_jwks_url: str | None = None
     jwt_issuer: str | None = None
@@ -92,9 +95,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        keys = [self.jwt_secret, self.jwt_public_key, self.jwt_jwks_url]
+        keys = [self.jwt_secret, self.jwt_private_key, self.jwt_public_key, self.jwt_jwks_url]
         if sum(key is not None for key in keys) > 1:
-            raise ValueError("set only one of JWT_SECRET, JWT_PUBLIC_KEY and JWT_JWKS_URL")
+            raise ValueError(
+                "set only one of JWT_SECRET, JWT_PRIVATE_KEY, JWT_PUBLIC_KEY and JWT_JWKS_URL"
+            )
+        if self.jwt_secret_next is not None and self.jwt_secret is None:
+            raise ValueError("JWT_SECRET_NEXT comes after JWT_SECRET: set both")
+        if self.jwt_private_key_next is not None and self.jwt_private_key is None:
+            raise ValueError("JWT_PRIVATE_KEY_NEXT comes after JWT_PRIVATE_KEY: set both")
         last_metrics_port = self.metrics_port + self.workers - 1
         if self.metrics_port and last_metrics_port > 65_535:
             raise ValueError("METRICS_PORT and the ports after it, one per worker, end at 65535")

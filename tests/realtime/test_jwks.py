@@ -19,7 +19,7 @@ from tests.wires import wire
 @pytest.fixture
 def cooldown(monkeypatch: pytest.MonkeyPatch) -> float:
     """A pause between fetches that a test can wait out, in seconds."""
-    monkeypatch.setattr("server.auth.JWKS_COOLDOWN", 0.2)
+    monkeypatch.setattr("server.jwks.JWKS_COOLDOWN", 0.2)
     return 0.2
 
 
@@ -82,7 +82,7 @@ async def test_many_at_once_share_one_fetch(stores: dict[str, Any]) -> None:
 async def test_keys_at_hand_stay_in_use_while_the_issuer_is_away(
     stores: dict[str, Any], cooldown: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.auth.JWKS_FRESH", 0.0)
+    monkeypatch.setattr("server.jwks.JWKS_FRESH", 0.0)
     key = Key("RS256")
     async with issuing(key) as issuer, trusting(issuer, stores) as served:
         assert await enter(served, key.token()) == "in"
@@ -98,7 +98,7 @@ async def test_keys_at_hand_stay_in_use_while_the_issuer_is_away(
 async def test_an_issuer_that_hangs_does_not_hold_up_who_has_a_known_key(
     stores: dict[str, Any], cooldown: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.auth.JWKS_FRESH", 0.0)
+    monkeypatch.setattr("server.jwks.JWKS_FRESH", 0.0)
     key = Key("EdDSA")
     async with issuing(key) as issuer, trusting(issuer, stores) as served:
         assert await enter(served, key.token()) == "in"

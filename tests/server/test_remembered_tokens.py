@@ -8,9 +8,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import server.auth
+import server.jwks
 from domain.errors import AppError, Code
 from domain.identity import Role
-from server.auth import JWKS_COOLDOWN, JWKS_FRESH, MAX_VERIFIED, FixedKey, JwksKeys, TokenVerifier
+from server.auth import MAX_VERIFIED, TokenVerifier
+from server.jwks import JWKS_COOLDOWN, JWKS_FRESH, JwksKeys
+from server.signing import Keyring, secret_key
 from tests.tokens import SECRET, token
 
 
@@ -32,6 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of what is remembered; PyJWT keeps its own."""
     clock = Clock()
     monkeypatch.setattr(server.auth, "time", clock)
+    monkeypatch.setattr(server.jwks, "time", clock)
     return clock
 
 
@@ -51,7 +55,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def verifier() -> TokenVerifier:
-    return TokenVerifier(FixedKey(SECRET, "HS256"), None, None)
+    return TokenVerifier(Keyring(secret_key(SECRET)), None, None)
 
 
 async def code_of(verifier: TokenVerifier, given: str) -> Code:
@@ -159,7 +163,7 @@ async def test_a_known_token_is_refused_as_soon_as_the_key_is_another(
 ) -> None:
     ada = token()
     await verifier.verify(ada)
-    verifier._keys = FixedKey("another-secret-0123456789-0123456789", "HS256")
+    verifier._keys = Keyring(secret_key("another-secret-0123456789-0123456789"))
     assert await code_of(verifier, ada) is Code.INVALID_TOKEN
 
 

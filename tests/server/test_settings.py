@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from domain.identity import Role
 from server.app import create_app
-from server.auth import mint
 from server.serve import with_secret
 from server.settings import Settings, SettingsError, load
+from server.signing import mint
 from tests.commands import Result, command, path_of
 from tests.tokens import SECRET
 

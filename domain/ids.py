@@ -5,7 +5,8 @@ import re
 from domain.errors import AppError, Code, FieldError
 
 MAX_ID_LENGTH = 128
-_ID = re.compile(rf"[A-Za-z0-9._:@|~+=-]{{1,{MAX_ID_LENGTH}}}")
+PATTERN = rf"[A-Za-z0-9._:@|~+=-]{{1,{MAX_ID_LENGTH}}}"
+_ID = re.compile(PATTERN)
 
 
 def parse_id(value: object, field: str = "userId") -> str:

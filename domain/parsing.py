@@ -1,14 +1,21 @@
 """From a client's JSON to a pydantic model, or to an error that names the field."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from domain.errors import AppError, Code, FieldError, pointer
-from domain.ids import parse_id
+from domain.ids import PATTERN, parse_id
 
 MAX_FIELDS_SHOWN = 10
 MAX_NAMES = 200  # of one object; each unknown one would cost time
@@ -49,7 +56,10 @@ def _id(value: str) -> str:
         raise PydanticCustomError("invalid_id", "{reason}", reason) from None
 
 
-Id = Annotated[str, AfterValidator(_id)]
+ID_SCHEMA: Mapping[str, Any] = {"type": "string", "pattern": f"^{PATTERN}$"}
+"""What `Id` takes, as JSON Schema."""
+
+Id = Annotated[str, AfterValidator(_id), WithJsonSchema(dict(ID_SCHEMA))]
 """The id of a user or a device."""
 
 P = TypeVar("P", bound=Payload)

@@ -15,12 +15,14 @@ from realtime.live import Live, Stores
 from server import stats, well_known
 from server.auth import Keys, TokenVerifier
 from server.cors import Cors
-from server.health import Health
+from server.docs import Docs
+from server.health import VERSION, Health
 from server.jwks import JwksKeys, fetch_jwks
 from server.keys import DRAINING, HEALTH, KEYRING, LIMITS, LIVE, METRICS, SETTINGS, VERIFIER
 from server.limits import RequestLimits
 from server.logs import quiet_about_clients
 from server.metrics import HttpMetrics
+from server.openapi import document
 from server.problems import MAX_BODY, Handler, add_request_id, problems, request_id
 from server.settings import Settings, naming
 from server.signing import keyring
@@ -100,16 +102,16 @@ def create_app(settings: Settings) -> web.Application:
     app[DRAINING] = draining
     app.on_response_prepare.append(add_request_id)
 
-    app.add_routes(stats.ROUTES)
-    app.add_routes([endpoint.route() for endpoint in well_known.ENDPOINTS])
-    app.add_routes(
-        [
-            web.get("/health", health.show),
-            web.get("/health/live", health.live),
-            web.get("/health/ready", health.ready),
-            web.get("/metrics", metrics.show),
-        ]
-    )
+    docs = Docs()
+    endpoints = [
+        *stats.endpoints(schema),
+        *health.endpoints(),
+        *metrics.endpoints(),
+        *well_known.ENDPOINTS,
+        *docs.endpoints(),
+    ]
+    docs.publish(document(endpoints, VERSION))
+    app.add_routes(endpoint.route() for endpoint in endpoints)
     live.gateway.io.attach(app, SOCKET_PATH)
 
     async def clients(_: web.Application) -> AsyncIterator[None]:

@@ -2,16 +2,35 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from pydantic.alias_generators import to_camel
 
 from domain.errors import Code
 from server.problems import Handler
 
 Schema = type[BaseModel] | Mapping[str, Any]
-"""A model, or a JSON Schema (2020-12) where the shape depends on the configuration."""
+"""A model, or a JSON Schema (2020-12) where the shape depends on the configuration.
+
+A JSON Schema with a `title` is shown under that name, and so is each of its `$defs`.
+"""
+
+TIME_SCHEMA: Mapping[str, Any] = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+    "examples": ["2026-01-15T10:30:00.000Z"],
+}
+Time = Annotated[str, WithJsonSchema(dict(TIME_SCHEMA))]
+"""A time as answers have it."""
+
+
+class AnswerBody(BaseModel):
+    """The shape of an answer, in camelCase; a later version may add fields."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +61,10 @@ class Endpoint:
     auth: Literal["needed", "optional", "none"] = "needed"
     refuses: tuple[Code, ...] = ()
     """Codes of its own, besides those that every route may answer with."""
+    description: str = ""
+    """More than fits into the summary, as Markdown."""
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """JSON Schemas of `{names}` in the path that are no ids."""
 
     def route(self) -> web.RouteDef:
         """The route that serves it; a GET answers HEAD too."""

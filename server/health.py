@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from aiohttp import web
@@ -14,6 +14,8 @@ from domain.errors import AppError
 from domain.times import iso
 from realtime.live import Live
 from realtime.tasks import Loop
+from server.endpoints import Answer, AnswerBody, Endpoint, Time
+from server.problems import Handler
 from storage.mongo import Mongo
 from storage.redis import RedisAway, RedisLink
 
@@ -23,6 +25,64 @@ CHECK_EVERY = 1.0  # seconds
 CHECK_TIMEOUT = 2.0
 COUNT_EVERY = 10.0
 VERSION = version("livetally")
+
+
+class Counts(AnswerBody):
+    """Who is connected."""
+
+    connected_clients: int
+    connected_users: int
+
+
+class InstanceReport(Counts):
+    """The process that answers."""
+
+    id: str
+    ready: bool
+
+
+class ComponentReport(AnswerBody):
+    """A store, as it was a second ago."""
+
+    status: Literal["up", "down"]
+
+
+class ComponentReports(AnswerBody):
+    """All stores."""
+
+    mongodb: ComponentReport
+    redis: ComponentReport
+
+
+class HealthReport(Counts):
+    """The health for people; the counts are the whole cluster's."""
+
+    status: Literal["OK", "DEGRADED", "DOWN"]
+    timestamp: Time
+    total_users: int
+    uptime: float
+    version: str
+    instance: InstanceReport
+    components: ComponentReports
+
+
+class Alive(AnswerBody):
+    """The process runs."""
+
+    status: Literal["live"]
+
+
+class Ready(AnswerBody):
+    """It may get traffic."""
+
+    status: Literal["ready"]
+
+
+class NotReady(AnswerBody):
+    """It should get no traffic now, and why."""
+
+    status: Literal["not ready"]
+    reasons: list[str]
 
 
 class Health:
@@ -143,6 +203,21 @@ class Health:
         if reasons := self.reasons():
             return _json({"status": "not ready", "reasons": reasons}, 503)
         return _json({"status": "ready"}, 200)
+
+    def endpoints(self) -> list[Endpoint]:
+        """Its routes."""
+        well = Answer("OK, or DEGRADED with Redis away", HealthReport)
+        down = Answer("DOWN: MongoDB is away", HealthReport)
+        ready = {200: Answer("Yes", Ready), 503: Answer("No", NotReady)}
+        return [
+            _endpoint("/health", self.show, "Health, for people", {200: well, 503: down}),
+            _endpoint("/health/live", self.live, "Whether it runs", {200: Answer("Yes", Alive)}),
+            _endpoint("/health/ready", self.ready, "Whether it may get traffic", ready),
+        ]
+
+
+def _endpoint(path: str, handler: Handler, summary: str, answers: Mapping[int, Answer]) -> Endpoint:
+    return Endpoint("GET", path, handler, "operations", summary, answers, auth="none")
 
 
 def _json(body: dict[str, Any], status: int) -> web.Response:

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from realtime.metrics import Metrics
 from realtime.tasks import Loop
+from server.endpoints import Answer, Endpoint
 from server.problems import Handler
 
 LAG_EVERY = 0.25  # seconds
@@ -79,3 +80,14 @@ class HttpMetrics:
         return web.Response(
             body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
+
+    def endpoints(self) -> list[Endpoint]:
+        """Its route."""
+        exposed = Answer("Prometheus' text format", {"type": "string"}, "text/plain")
+        return [
+            Endpoint(
+                *("GET", "/metrics", self.show, "operations", "Metrics of this process"),
+                answers={200: exposed},
+                auth="none",
+            )
+        ]

@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from domain.errors import AppError, Code
 
@@ -82,6 +84,27 @@ def request_id(request: web.Request) -> str:
 async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
     """Put the request's id on its answer (an `on_response_prepare` signal)."""
     response.headers["X-Request-Id"] = request_id(request)
+
+
+class Fault(BaseModel):
+    """One field that was refused."""
+
+    pointer: str = Field(description="JSON Pointer (RFC 6901) into the body", examples=["/xp"])
+    message: str
+
+
+class Problem(BaseModel):
+    """A refusal or a failure (RFC 9457)."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    type: str = Field(description="`urn:livetally:problem:` and the code; `about:blank` with 500")
+    title: str
+    status: int
+    detail: str = Field(description="What to do about it, for people")
+    code: Code
+    request_id: str = Field(description="As in the header X-Request-Id: name it in reports")
+    errors: list[Fault] = Field([], description="Absent where no field is at fault")
 
 
 def problem(request: web.Request, error: AppError) -> web.Response:

@@ -11,6 +11,10 @@ from domain.identity import Identity, refuse_query_token
 from domain.ids import parse_id
 from domain.parsing import Id, Payload, parse
 from domain.patch import parse_patch, parse_replacement
+from domain.stats import StatsSchema
+from server import stats_shapes as shapes
+from server.endpoints import Answer, Endpoint
+from server.etags import matches
 from server.keys import LIMITS, LIVE, VERIFIER
 from server.problems import read_json
 
@@ -58,14 +62,9 @@ async def pull(request: web.Request) -> web.Response:
     stats = await service.read(user)
     etag = f'"{stats.rev}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if _matches(request.headers.get("If-None-Match", ""), etag):
+    if matches(request.headers.get("If-None-Match", ""), etag):
         return web.Response(status=304, headers=headers)
     return _json(service.encode(stats), headers)
-
-
-def _matches(given: str, etag: str) -> bool:
-    tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
-    return etag in tags or "*" in tags
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -104,9 +103,64 @@ def _json(body: bytes, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
-ROUTES = [
-    web.get("/api/users/{userId}/stats", pull),
-    web.post("/api/users/data/patch", patch),
-    web.post("/api/users/updateStats", update),
-    web.post("/api/users/stats/batch", batch),
-]
+OWN = "Of the caller's own stats; of anyone's with the role `service` or `admin`."
+ACTING = (Code.FORBIDDEN, Code.OVERLOADED)
+
+
+def endpoints(schema: StatsSchema) -> list[Endpoint]:
+    """The routes of stats that have the fields of `schema`."""
+    etag = {"ETag": "The `rev`, quoted"}
+    return [
+        Endpoint(
+            "GET",
+            "/api/users/{userId}/stats",
+            pull,
+            "stats",
+            "A user's stats",
+            {
+                200: Answer(
+                    "The document; defaults for a user never written",
+                    shapes.document(schema),
+                    headers=etag,
+                ),
+                304: Answer("The caller has the newest", headers=etag),
+            },
+            headers={"If-None-Match": "The `ETag` that the caller has"},
+            refuses=ACTING,
+            description=OWN,
+        ),
+        Endpoint(
+            "POST",
+            "/api/users/data/patch",
+            patch,
+            "stats",
+            "Add to a user's stats",
+            {200: Answer("The stored document", shapes.patched(schema))},
+            body=shapes.patch(schema),
+            refuses=(*ACTING, Code.OP_ID_REUSED, Code.DEVICE_LIMIT),
+            description=f"{OWN} With an `opId` the patch counts once, over REST and socket alike; "
+            "without one each time that it arrives. After `unavailable` the outcome is unknown: "
+            "send the same patch again.",
+        ),
+        Endpoint(
+            "POST",
+            "/api/users/updateStats",
+            update,
+            "stats",
+            "Replace fields of a user's stats, last write wins",
+            {200: Answer("The stored document", shapes.updated(schema))},
+            body=shapes.update(schema),
+            refuses=ACTING,
+            description=f"{OWN} Applied when `updatedAt` is not older than the stored one.",
+        ),
+        Endpoint(
+            "POST",
+            "/api/users/stats/batch",
+            batch,
+            "stats",
+            "Public stats of many users",
+            {200: Answer("What anyone may see, by user id", shapes.public_by_id(schema))},
+            body=Batch,
+            refuses=(Code.OVERLOADED,),
+        ),
+    ]

@@ -10,7 +10,10 @@ from tests.serving import Served
 from tests.tokens import bearer
 
 POSTS = ["/api/users/data/patch", "/api/users/updateStats", "/api/users/stats/batch"]
-GETS = ["/api/users/ada/stats", "/health", "/health/live", "/health/ready", "/metrics"]
+GETS = [
+    *("/api/users/ada/stats", "/health", "/health/live", "/health/ready", "/metrics"),
+    *("/openapi.json", "/docs", "/docs/docs.js", "/docs/swagger-ui.css"),
+]
 
 
 @pytest.mark.usefixtures("quiet")

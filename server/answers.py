@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-PRIVATE = {"Cache-Control": "no-store"}
-"""Headers of an answer with tokens or a person's own data."""
+UNCACHED = {"Cache-Control": "no-store"}
+"""Headers of an answer that nobody may keep: it has tokens, say, or is true only now."""
 
 
 def json_answer(

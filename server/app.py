@@ -4,28 +4,31 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from domain.errors import AppError, Code
+from domain.identity import Identity
 from realtime.live import Live, Stores
 from server import stats, well_known
+from server.accounts import auth_routes, profile_routes
+from server.accounts.feature import Accounts
 from server.auth import Keys, TokenVerifier
 from server.cors import Cors
 from server.docs import Docs
 from server.health import VERSION, Health
 from server.jwks import JwksKeys, fetch_jwks
-from server.keys import DRAINING, HEALTH, KEYRING, LIMITS, LIVE, METRICS, SETTINGS, VERIFIER
+from server.keys import ACCOUNTS, DRAINING, HEALTH, KEYRING, LIMITS, LIVE, METRICS, SETTINGS, VERIFIER
 from server.limits import RequestLimits
 from server.logs import quiet_about_clients
 from server.metrics import HttpMetrics
 from server.openapi import document
 from server.problems import MAX_BODY, Handler, add_request_id, problems, request_id
 from server.settings import Settings, naming
-from server.signing import keyring
+from server.signing import keyring, signer_of
 from storage.mongo import Mongo
 from storage.names import RedisNames
 from storage.presence import PresenceRepository
@@ -71,10 +74,19 @@ def create_app(settings: Settings) -> web.Application:
     keys: Keys = own_keys
     if (url := settings.jwt_jwks_url) is not None:
         keys = JwksKeys(lambda: jwks.fetch(url))
-    verifier = TokenVerifier(keys, settings.jwt_issuer, settings.jwt_audience)
+
+    async def check_session(identity: Identity) -> None:
+        await accounts.sessions.check(identity)
+
+    def end_here(sessions: Collection[str], users: Collection[str]) -> None:
+        verifier.forget(sessions, users)
+        live.end_sessions(sessions, users)
+
+    verifier = TokenVerifier(keys, settings.jwt_issuer, settings.jwt_audience, check_session)
+    stats_kept, presence_kept = StatsRepository(mongo, schema), PresenceRepository(mongo)
     live = Live(
         instance=instance,
-        stores=Stores(StatsRepository(mongo, schema), PresenceRepository(mongo), link),
+        stores=Stores(stats_kept, presence_kept, link),
         schema=schema,
         limits=settings.limits(),
         metrics=metrics.live,
@@ -83,6 +95,17 @@ def create_app(settings: Settings) -> web.Application:
         client_address=limits.client_address,
         transports=settings.transports,
         cors_origins="*" if "*" in settings.cors_origin else cors.allowed,
+    )
+    accounts = Accounts(
+        settings,
+        mongo,
+        link,
+        live,
+        signer_of(settings),
+        others=[stats_kept, presence_kept],
+        on_end=end_here,
+        registry=metrics.registry,
+        clock=now_ms,
     )
     draining = asyncio.Event()
     health = Health(instance, mongo, link, live, now_ms, draining)
@@ -98,12 +121,15 @@ def create_app(settings: Settings) -> web.Application:
     app[LIMITS] = limits
     app[METRICS] = metrics
     app[LIVE] = live
+    app[ACCOUNTS] = accounts
     app[HEALTH] = health
     app[DRAINING] = draining
     app.on_response_prepare.append(add_request_id)
 
     docs = Docs()
     endpoints = [
+        *auth_routes.ENDPOINTS,
+        *profile_routes.ENDPOINTS,
         *stats.endpoints(schema),
         *health.endpoints(),
         *metrics.endpoints(),
@@ -123,11 +149,13 @@ def create_app(settings: Settings) -> web.Application:
 
     async def running(_: web.Application) -> AsyncIterator[None]:
         await live.start()
+        accounts.start()
         await health.start()
         metrics.start()
         yield
         await metrics.stop()
         await health.stop()
+        await accounts.stop()
         await live.stop()
 
     app.cleanup_ctx.extend([clients, running])

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Literal
 
-import orjson
 from aiohttp import web
 
 from domain.errors import AppError
 from domain.times import iso
 from realtime.live import Live
 from realtime.tasks import Loop
+from server.answers import UNCACHED, json_answer
 from server.endpoints import Answer, AnswerBody, Endpoint, Time
 from server.problems import Handler
 from storage.mongo import Mongo
@@ -192,17 +192,17 @@ class Health:
                 "redis": {"status": "up" if self._redis_up else "down"},
             },
         }
-        return _json(body, 503 if status == "DOWN" else 200)
+        return json_answer(body, 503 if status == "DOWN" else 200, UNCACHED)
 
     async def live(self, _: web.Request) -> web.Response:
         """GET /health/live: this very answer is the proof."""
-        return _json({"status": "live"}, 200)
+        return json_answer({"status": "live"}, 200, UNCACHED)
 
     async def ready(self, _: web.Request) -> web.Response:
         """GET /health/ready."""
         if reasons := self.reasons():
-            return _json({"status": "not ready", "reasons": reasons}, 503)
-        return _json({"status": "ready"}, 200)
+            return json_answer({"status": "not ready", "reasons": reasons}, 503, UNCACHED)
+        return json_answer({"status": "ready"}, 200, UNCACHED)
 
     def endpoints(self) -> list[Endpoint]:
         """Its routes."""
@@ -218,12 +218,3 @@ class Health:
 
 def _endpoint(path: str, handler: Handler, summary: str, answers: Mapping[int, Answer]) -> Endpoint:
     return Endpoint("GET", path, handler, "operations", summary, answers, auth="none")
-
-
-def _json(body: dict[str, Any], status: int) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(body),
-        status=status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )

@@ -5,6 +5,7 @@ import asyncio
 from aiohttp import web
 
 from realtime.live import Live
+from server.accounts.feature import Accounts
 from server.auth import TokenVerifier
 from server.health import Health
 from server.limits import RequestLimits
@@ -18,5 +19,6 @@ VERIFIER = web.AppKey("verifier", TokenVerifier)
 LIMITS = web.AppKey("limits", RequestLimits)
 METRICS = web.AppKey("metrics", HttpMetrics)
 LIVE = web.AppKey("live", Live)
+ACCOUNTS = web.AppKey("accounts", Accounts)
 HEALTH = web.AppKey("health", Health)
 DRAINING = web.AppKey("draining", asyncio.Event)

@@ -68,6 +68,13 @@ class Settings(BaseSettings):
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_expire: Seconds = 7 * 86_400.0
+    refresh_expire: Seconds = 60 * 86_400.0
+    refresh_grace: Seconds = 60.0
+
+    password_min_length: Annotated[int, Field(ge=1, le=128)] = 6
+    password_blocklist: Path | None = None
+    login_failures_per_account: Limit = 10
+    login_failures_per_address: Limit = 100
 
     cors_origin: Names = ("*",)
     trusted_proxies: Names = ()

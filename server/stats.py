@@ -6,16 +6,16 @@ import orjson
 from aiohttp import web
 from pydantic import FailFast, Field
 
-from domain.errors import AppError, Code
-from domain.identity import Identity, refuse_query_token
 from domain.ids import parse_id
 from domain.parsing import Id, Payload, parse
 from domain.patch import parse_patch, parse_replacement
 from domain.stats import StatsSchema
 from server import stats_shapes as shapes
+from server.access import identify
+from server.answers import json_answer
 from server.endpoints import Answer, Endpoint
 from server.etags import matches
-from server.keys import LIMITS, LIVE, VERIFIER
+from server.keys import LIVE
 from server.problems import read_json
 
 BATCH_MAX = 200
@@ -34,26 +34,6 @@ class Batch(Payload):
     user_ids: Annotated[list[Id], FailFast(), Field(max_length=BATCH_MAX)]
 
 
-async def identify(request: web.Request) -> Identity:
-    """Whose request it is, counted against their limit; raises AppError."""
-    limits = request.app[LIMITS]
-    try:
-        identity = await request.app[VERIFIER].verify(_bearer(request))
-    except AppError:
-        limits.request(f"address {limits.client_address(request)}")
-        raise
-    limits.request(f"user {identity.user_id}")
-    return identity
-
-
-def _bearer(request: web.Request) -> str:
-    refuse_query_token(request.query)
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise AppError(Code.MISSING_TOKEN, "Send Authorization: Bearer <JWT>")
-    return token.strip()
-
-
 async def pull(request: web.Request) -> web.Response:
     """GET /api/users/{userId}/stats."""
     identity = await identify(request)
@@ -64,7 +44,7 @@ async def pull(request: web.Request) -> web.Response:
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if matches(request.headers.get("If-None-Match", ""), etag):
         return web.Response(status=304, headers=headers)
-    return _json(service.encode(stats), headers)
+    return json_answer(service.encode(stats), headers=headers)
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -74,7 +54,7 @@ async def patch(request: web.Request) -> web.Response:
     change = parse_patch(service.schema, await read_json(request))
     committed = await service.apply(identity.acting_for(change.user_id), change)
     duplicate = b"true" if committed.outcome.duplicate else b"false"
-    return _json(committed.body[:-1] + b',"duplicate":' + duplicate + b"}")
+    return json_answer(committed.body[:-1] + b',"duplicate":' + duplicate + b"}")
 
 
 async def update(request: web.Request) -> web.Response:
@@ -85,7 +65,7 @@ async def update(request: web.Request) -> web.Response:
     user = identity.acting_for(body.user_id)
     committed = await service.apply(user, parse_replacement(service.schema, body.stats))
     applied = b"true" if committed.outcome.applied else b"false"
-    return _json(b'{"applied":%b,"stats":%b}' % (applied, committed.body))
+    return json_answer(b'{"applied":%b,"stats":%b}' % (applied, committed.body))
 
 
 async def batch(request: web.Request) -> web.Response:
@@ -94,13 +74,9 @@ async def batch(request: web.Request) -> web.Response:
     users = parse(Batch, await read_json(request)).user_ids
     service = request.app[LIVE].stats
     found = await service.read_many(list(dict.fromkeys(users))) if users else {}
-    return _json(
+    return json_answer(
         orjson.dumps({user: service.schema.public(stats) for user, stats in found.items()})
     )
-
-
-def _json(body: bytes, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=body, content_type="application/json", headers=headers)
 
 
 OWN = "Of the caller's own stats; of anyone's with the role `service` or `admin`."

@@ -23,7 +23,7 @@ from server.accounts.models import (
     RegisterByName,
 )
 from server.accounts.service import LoggedIn, Registration
-from server.answers import PRIVATE, json_answer
+from server.answers import UNCACHED, json_answer
 from server.endpoints import Answer, Endpoint
 from server.keys import ACCOUNTS, LIMITS
 from server.problems import read_json
@@ -50,7 +50,7 @@ async def _log_in(request: web.Request) -> LoggedIn:
 def _beside(logged_in: LoggedIn, status: int = 200) -> web.Response:
     """The tokens beside the account's fields."""
     document = {**logged_in.account.whole(), **logged_in.login.document()}
-    return json_answer(document, status, PRIVATE)
+    return json_answer(document, status, UNCACHED)
 
 
 def _inside(logged_in: LoggedIn, status: int = 200) -> web.Response:
@@ -59,7 +59,7 @@ def _inside(logged_in: LoggedIn, status: int = 200) -> web.Response:
 
 
 def _success(data: dict[str, Any], status: int = 200) -> web.Response:
-    return json_answer({"success": True, "data": data}, status, PRIVATE)
+    return json_answer({"success": True, "data": data}, status, UNCACHED)
 
 
 async def register(request: web.Request) -> web.Response:
@@ -146,7 +146,7 @@ async def export_me(request: web.Request) -> web.StreamResponse:
     records = request.app[ACCOUNTS].people.export(identity.user_id)
     lines = [await anext(records, None)]  # what fails at once fails as a problem
     response = web.StreamResponse(
-        headers={**PRIVATE, "Content-Disposition": 'attachment; filename="export.ndjson"'}
+        headers={**UNCACHED, "Content-Disposition": 'attachment; filename="export.ndjson"'}
     )
     response.content_type = "application/x-ndjson"
     await response.prepare(request)

@@ -2,8 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from pydantic import Field, RootModel, WithJsonSchema
 
 from domain.ids import MAX_ID_LENGTH
 from domain.parsing import Id, Payload, Query, checked
@@ -11,6 +10,7 @@ from domain.presence import MAX_NOTE
 from domain.profiles import DisplayName, Email, Username
 from domain.uuids import parse_uuid
 from realtime.events import StatusName
+from server.endpoints import AnswerBody, Time
 
 MAX_LOGIN_NAME = 320
 MAX_SHOWN_PASSWORD = 1_024  # to log in with: hashes from elsewhere may be of longer ones
@@ -110,13 +110,7 @@ class Search(Query):
 # --- answered ------------------------------------------------------------------------------
 
 
-class Shown(BaseModel):
-    """An answer's fields, in camelCase."""
-
-    model_config = ConfigDict(alias_generator=to_camel)
-
-
-class FoundUser(Shown):
+class FoundUser(AnswerBody):
     """What a search shows of somebody."""
 
     id: str
@@ -132,7 +126,7 @@ class PublicProfile(FoundUser):
     name: str
     updated_at: Annotated[int, Field(description="milliseconds since 1970")]
     status: str
-    last_seen: str
+    last_seen: Time
 
 
 class WholeProfile(PublicProfile):
@@ -142,7 +136,7 @@ class WholeProfile(PublicProfile):
     custom: dict[str, Any]
     role: str
     guest: bool
-    created_at: str
+    created_at: Time
 
 
 class Profile(RootModel[WholeProfile | PublicProfile]):
@@ -157,15 +151,15 @@ class FoundUsers(RootModel[list[FoundUser]]):
     """Who was found."""
 
 
-class Tokens(Shown):
+class Tokens(AnswerBody):
     """What a client needs after a login."""
 
     token: Annotated[str, Field(description="for Authorization: Bearer, and for sockets")]
     refresh_token: Annotated[str, Field(description="good once, for /api/auth/refresh")]
-    expires_at: Annotated[str, Field(description="when the token runs out, ISO 8601")]
+    expires_at: Annotated[Time, Field(description="when the token runs out")]
 
 
-class Account(Shown):
+class Account(AnswerBody):
     """One's own account, without presence."""
 
     id: str
@@ -178,7 +172,7 @@ class Account(Shown):
     custom: dict[str, Any]
     role: str
     guest: bool
-    created_at: str
+    created_at: Time
 
 
 class LoggedInUser(Account, Tokens):
@@ -191,44 +185,44 @@ class LoggedInData(Tokens):
     user: Account
 
 
-class LoggedInAnswer(Shown):
+class LoggedInAnswer(AnswerBody):
     """Answer of the logins under `/api/auth`."""
 
     success: bool
     data: LoggedInData
 
 
-class MeData(Shown):
+class MeData(AnswerBody):
     """The account of the one who asks."""
 
     user: Account
 
 
-class MeAnswer(Shown):
+class MeAnswer(AnswerBody):
     """Answer of `GET /api/auth/me`."""
 
     success: bool
     data: MeData
 
 
-class EndedData(Shown):
+class EndedData(AnswerBody):
     """How many sessions have ended."""
 
     sessions: int
 
 
-class EndedAnswer(Shown):
+class EndedAnswer(AnswerBody):
     """Answer of what ends sessions."""
 
     success: bool
     data: EndedData
 
 
-class StatusAnswer(Shown):
+class StatusAnswer(AnswerBody):
     """How a user stands now."""
 
     id: str
     is_online: bool
     status: str
     note: str | None = None
-    last_seen: str
+    last_seen: Time

@@ -23,7 +23,7 @@ from server.accounts.models import (
     WholeProfile,
 )
 from server.accounts.profiles import etag
-from server.answers import PRIVATE, json_answer
+from server.answers import UNCACHED, json_answer
 from server.endpoints import Answer, Endpoint
 from server.keys import ACCOUNTS
 from server.problems import read_json
@@ -96,7 +96,7 @@ async def set_status(request: web.Request) -> web.Response:
     user_id = identity.acting_for(parse_id(request.match_info["id"], "id"))
     wish = parse(SetStatus, await read_json(request))
     shown = await request.app[ACCOUNTS].profiles.set_status(user_id, wish.status, wish.note)
-    return json_answer(shown, headers=PRIVATE)
+    return json_answer(shown, headers=UNCACHED)
 
 
 _TAG = "users"

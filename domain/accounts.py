@@ -6,9 +6,11 @@ from typing import Any
 from domain.emails import email_key
 from domain.errors import AppError, Code, refuse_field
 from domain.identity import Role
-from domain.search import search_keys
+from domain.search import normalised, search_keys
 from domain.times import iso
-from domain.usernames import username_key
+from domain.usernames import parse_username, username_key
+
+MAX_SUGGESTED = 40  # characters before the number
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,15 @@ class Account:
             "avatar": self.avatar,
             "bio": self.bio,
         }
+
+
+def suggest_username(wanted: str, number: int) -> str:
+    """A username that begins like `wanted` and ends with `number`, of at most six digits."""
+    words = normalised(wanted).replace(" ", "_")[:MAX_SUGGESTED]
+    try:
+        return parse_username(f"{words or 'player'}_{number:06d}")
+    except AppError:
+        return f"player_{number:06d}"
 
 
 _TAKEN = {

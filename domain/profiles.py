@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from pydantic import WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from domain.accounts import Account
 from domain.emails import email_key, parse_email
@@ -64,9 +64,7 @@ Email = Annotated[
 DisplayName = Annotated[str, checked(_name), _text_or_null(MAX_NAME)]
 Bio = Annotated[str, checked(_bio), _text_or_null(MAX_BIO)]
 Avatar = Annotated[str, checked(_avatar), _text_or_null(MAX_AVATAR)]
-Custom = Annotated[
-    dict[str, Any], checked(_custom), WithJsonSchema({"type": ["object", "null"]})
-]
+Custom = Annotated[dict[str, Any], checked(_custom), WithJsonSchema({"type": ["object", "null"]})]
 Time = Annotated[
     int,
     checked(parse_time),
@@ -86,7 +84,7 @@ class ProfileBody(Payload):
     name: DisplayName = ""
     bio: Bio = ""
     avatar: Avatar = ""
-    custom: Custom = {}
+    custom: Custom = Field(default_factory=dict)
     updated_at: Time | None = None
 
 
@@ -109,9 +107,7 @@ def parse_profile(user_id: str, payload: object) -> ProfileChange:
     if body.id not in (None, user_id):
         raise refuse_field(Code.INVALID_VALUE, "id", "must be the id in the path")
     given = body.model_fields_set.intersection(PROFILE_FIELDS)
-    return ProfileChange(
-        {name: getattr(body, name) for name in given}, body.email, body.updated_at
-    )
+    return ProfileChange({name: getattr(body, name) for name in given}, body.email, body.updated_at)
 
 
 def change(account: Account, wish: ProfileChange, now: int) -> Account:

@@ -9,20 +9,17 @@ from collections.abc import Coroutine
 import uvloop
 from jwt.warnings import InsecureKeyLengthWarning
 
+from domain.emails import parse_email
 from domain.errors import AppError
 from domain.identity import Role
 from domain.ids import parse_id
 from server import logs
+from server.commands import create_admin, restored
 from server.embedded import EmbeddedError
 from server.serve import serve, with_secret
 from server.settings import Settings, SettingsError, load
 from server.signing import mint
 from server.workers import WORKER, WorkerError, serve_worker, serve_workers
-from storage.mongo import Mongo
-from storage.stats import StatsRepository
-
-RESTORED_STEP = 2**20  # more changes than any user makes between two backups
-RESTORED_TIMEOUT = 600.0  # seconds
 
 
 def main() -> int:
@@ -33,7 +30,9 @@ def main() -> int:
         if arguments.command == "token":
             return _token(settings, arguments.user, Role(arguments.role))
         if arguments.command == "restored":
-            return asyncio.run(_restored(settings))
+            return _say(restored(settings))
+        if arguments.command == "admin":
+            return _say(create_admin(settings, parse_email(arguments.email, "EMAIL")))
         if arguments.command == WORKER:
             return _run(serve_worker(settings), settings, arguments.number)
         return _run((serve_workers if settings.workers > 1 else serve)(settings), settings)
@@ -56,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "restored", help="after restoring a backup of MongoDB: lift all revs above what clients saw"
     )
+    admin = commands.add_parser("admin", help="accounts with the role admin")
+    create = admin.add_subparsers(dest="action", metavar="ACTION", required=True).add_parser(
+        "create", help="make an admin, or make one of an account that is there"
+    )
+    create.add_argument("email", metavar="EMAIL")
     worker = commands.add_parser(WORKER)  # no help: for the parent, not for people
     worker.add_argument("number", type=int)
     return parser
@@ -69,17 +73,8 @@ def _run(work: Coroutine[None, None, None], settings: Settings, worker: int | No
     return 0
 
 
-async def _restored(settings: Settings) -> int:
-    """Clients may have seen higher revs than the backup has; none may ever go down."""
-    if settings.mongodb_uri is None:
-        raise SettingsError("MONGODB_URI is missing: say which MongoDB was restored")
-    mongo = Mongo(settings.mongodb_uri, settings.mongodb_db)
-    try:
-        stats = StatsRepository(mongo, settings.schema_of_stats())
-        users = await stats.raise_revs(RESTORED_STEP, RESTORED_TIMEOUT)
-    finally:
-        await mongo.close()
-    sys.stdout.write(f"lifted the revs of {users} users by {RESTORED_STEP}\n")
+def _say(work: Coroutine[None, None, str]) -> int:
+    sys.stdout.write(asyncio.run(work) + "\n")
     return 0
 
 

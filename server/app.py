@@ -21,7 +21,17 @@ from server.cors import Cors
 from server.docs import Docs
 from server.health import VERSION, Health
 from server.jwks import JwksKeys, fetch_jwks
-from server.keys import ACCOUNTS, DRAINING, HEALTH, KEYRING, LIMITS, LIVE, METRICS, SETTINGS, VERIFIER
+from server.keys import (
+    ACCOUNTS,
+    DRAINING,
+    HEALTH,
+    KEYRING,
+    LIMITS,
+    LIVE,
+    METRICS,
+    SETTINGS,
+    VERIFIER,
+)
 from server.limits import RequestLimits
 from server.logs import quiet_about_clients
 from server.metrics import HttpMetrics

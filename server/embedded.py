@@ -214,6 +214,14 @@ async def start_redis(folder: Path, port: int | None = None) -> PrivateServer:
     return await _start(_REDIS, folder, port)
 
 
+def last_mongod_url(folder: Path) -> str | None:
+    """Where the private MongoDB on `folder` listens, if it runs; None when it never did."""
+    try:
+        return _MONGOD.url(int(_port_file(_MONGOD, folder).read_text()))
+    except (OSError, ValueError):
+        return None
+
+
 async def _start(program: _Program, folder: Path, port: int | None) -> PrivateServer:
     last_port = _port_file(program, folder)
     chosen = port or _usual_port(last_port)

@@ -6,6 +6,7 @@ import orjson
 from aiohttp import web
 from pydantic import FailFast, Field
 
+from domain.errors import Code
 from domain.ids import parse_id
 from domain.parsing import Id, Payload, parse
 from domain.patch import parse_patch, parse_replacement

@@ -113,10 +113,7 @@ class AccountRepository:
             }
         with available(timeout):
             found = await (
-                self._users.find(where)
-                .sort([("createdAt", 1), ("_id", 1)])
-                .limit(limit)
-                .to_list()
+                self._users.find(where).sort([("createdAt", 1), ("_id", 1)]).limit(limit).to_list()
             )
         return [_decode(doc) for doc in found]
 
@@ -239,5 +236,3 @@ def _decode(doc: Document) -> Account:
         guest=doc.get("guest", False),
         device_key=doc.get("deviceKey"),
     )
-
-

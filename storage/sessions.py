@@ -1,6 +1,7 @@
 """Sessions in MongoDB. One that has ended stays for a day, so that every instance learns of it."""
 
-from collections.abc import AsyncIterator, Collection as Sized, Iterable
+from collections.abc import AsyncIterator, Iterable
+from collections.abc import Collection as Sized
 from dataclasses import dataclass
 from typing import Any
 

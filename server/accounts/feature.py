@@ -22,6 +22,7 @@ from storage.redis import RedisLink
 from storage.sessions import SessionRepository
 from storage.throttle import Throttle
 
+
 class Accounts:
     """The services of the feature; `others` are what other features hold about people."""
 

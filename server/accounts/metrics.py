@@ -14,7 +14,9 @@ class AccountMetrics:
             "livetally_registrations", "Accounts made", ["kind"], registry=registry
         )
         self.throttled = Counter(
-            "livetally_logins_throttled", "Logins refused after too many failures", registry=registry
+            "livetally_logins_throttled",
+            "Logins refused after too many failures",
+            registry=registry,
         )
         self.hashing = Gauge(
             "livetally_password_hashes_waiting",

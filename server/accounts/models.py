@@ -17,9 +17,7 @@ MAX_SHOWN_PASSWORD = 1_024  # to log in with: hashes from elsewhere may be of lo
 PAGE_MAX = 100
 SEARCH_MAX = 50
 
-Uuid = Annotated[
-    str, checked(parse_uuid), WithJsonSchema({"type": "string", "format": "uuid"})
-]
+Uuid = Annotated[str, checked(parse_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
 NewPassword = Annotated[
     str, WithJsonSchema({"type": "string", "maxLength": 128, "examples": ["secret123"]})
 ]

@@ -48,9 +48,7 @@ async def show(request: web.Request) -> web.Response:
     profiles = request.app[ACCOUNTS].profiles
     account = await profiles.read(user_id)
     whole = identity.may_act_for(user_id)
-    (shown,) = await profiles.with_presence(
-        [account], Account.whole if whole else Account.public
-    )
+    (shown,) = await profiles.with_presence([account], Account.whole if whole else Account.public)
     return json_answer(shown, headers={**OWN, "ETag": etag(account)})
 
 
@@ -147,7 +145,13 @@ ENDPOINTS = [
         update,
         _TAG,
         "Change one's profile",
-        {200: Answer("The stored profile, after this change or a newer one", WholeProfile, headers=VERSION)},
+        {
+            200: Answer(
+                "The stored profile, after this change or a newer one",
+                WholeProfile,
+                headers=VERSION,
+            )
+        },
         body=ProfileBody,
         headers={"If-Match": "change only this version (an ETag, or *)"},
         refuses=(

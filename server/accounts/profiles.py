@@ -74,7 +74,7 @@ class ProfileService:
         self._live.tell_profile(account.id, account.version, own, public)
 
     async def page(self, after: str | None, limit: int) -> tuple[list[Account], str | None]:
-        """Accounts in the order of their making, and the cursor of the next page if there is one."""
+        """Accounts in the order of their making, and the next page's cursor if there is one."""
         found = await self._repository.page(after, limit + 1, TIMEOUT)
         page = found[:limit]
         return page, cursor(page[-1]) if len(found) > limit else None

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
-from domain.accounts import Account, taken
+from domain.accounts import Account, suggest_username, taken
 from domain.emails import email_key
 from domain.errors import AppError, Code
 from domain.identity import Identity, Role
-from domain.usernames import suggest_username, username_key
+from domain.usernames import username_key
 from server.accounts.metrics import AccountMetrics
 from server.accounts.passwords import Passwords
 from server.accounts.people import People
@@ -164,9 +164,7 @@ class AccountService:
     async def profile_only(self, user_id: str) -> Account:
         """An account for somebody known by tokens made elsewhere."""
         now = self._clock()
-        return await self._insert(
-            Account(id=user_id, username="", created_at=now, updated_at=0)
-        )
+        return await self._insert(Account(id=user_id, username="", created_at=now, updated_at=0))
 
     async def guest(self, device_id: str) -> LoggedIn:
         """The guest of a device, made when there is none.
@@ -189,9 +187,7 @@ class AccountService:
 
     async def _new_guest(self, key: str | None) -> Account:
         now = self._clock()
-        made = await self._insert(
-            Account(str(uuid4()), "", now, now, guest=True, device_key=key)
-        )
+        made = await self._insert(Account(str(uuid4()), "", now, now, guest=True, device_key=key))
         self._metrics.registrations.labels("guest").inc()
         return made
 

@@ -153,9 +153,7 @@ class SessionService:
 
     def _login(self, account: Account, session: Session, family: bytes, secret: bytes) -> Login:
         assert self._signer is not None
-        token, expires_at = self._signer.sign(
-            account.id, account.role, self._token_ttl, session.id
-        )
+        token, expires_at = self._signer.sign(account.id, account.role, self._token_ttl, session.id)
         return Login(token, sessions.write_token(family, secret), expires_at)
 
     # --- ending ---------------------------------------------------------------------------

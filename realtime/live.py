@@ -20,8 +20,9 @@ from realtime.presence import PresenceService
 from realtime.rooms import Rooms
 from realtime.stats import StatsService
 from realtime.transport import CorsOrigins
-from storage.presence import PresenceRepository, Roster
+from storage.presence import PresenceRepository
 from storage.redis import RedisLink
+from storage.roster import Roster
 from storage.stats import StatsRepository
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from realtime.metrics import Metrics
 from realtime.reads import GroupRead
 from realtime.rooms import Rooms
 from realtime.tasks import Loop
-from storage.presence import PresenceRepository, Roster
+from storage.presence import PresenceRepository
 from storage.redis import RedisAway
+from storage.roster import Roster
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ PRESENCE = "presence"
 class RedisNames:
     """Keys and channels under one prefix, so that several apps can share a Redis.
 
-    The roster's scripts (storage/presence.py) use, besides `held`:
+    The roster's scripts (storage/roster_scripts.py) use, besides `held`:
     `instances`, sorted set: instance -> when its lease ends (ms, Redis' clock);
     `clients`, hash: instance -> its count of connected clients;
     `roster:<user>`, hash: `instance|sid` -> device; `online`, set of users with a roster;

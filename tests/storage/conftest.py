@@ -13,8 +13,9 @@ from domain.stats import Kind, NumberField, StatsSchema
 from server.embedded import PrivateServer
 from storage.mongo import Mongo
 from storage.names import RedisNames
-from storage.presence import PresenceRepository, Roster
+from storage.presence import PresenceRepository
 from storage.redis import RedisAway, RedisLink
+from storage.roster import Roster
 from storage.stats import StatsRepository
 
 LEASE, GRACE = 300, 200  # ms, of the rosters

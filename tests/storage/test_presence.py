@@ -4,7 +4,7 @@ import asyncio
 from itertools import pairwise
 
 from domain.presence import ABSENT, Attendance
-from storage.presence import Joined, Roster
+from storage.roster import Joined, Roster
 from tests.storage.conftest import NewRoster, eventually
 
 SECOND = Joined(accepted=True, first=False, devices=1)

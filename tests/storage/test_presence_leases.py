@@ -6,7 +6,7 @@ import time
 import pytest
 
 from domain.presence import ABSENT, Attendance
-from storage.presence import Roster
+from storage.roster import Roster
 from tests.storage.conftest import GRACE, LEASE, NewRoster, eventually
 
 LONG = 60_000

@@ -6,8 +6,8 @@ import pytest
 from redis.asyncio import Redis
 
 from server.embedded import PrivateServer
-from storage.presence import Roster
 from storage.redis import Message, RedisAway, RedisLink
+from storage.roster import Roster
 from tests.storage.conftest import REDIS_TIMEOUT, Call, NewLink, away, eventually, suspended
 
 LATE = 0.5  # what a busy machine may add to the timeout

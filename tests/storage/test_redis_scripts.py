@@ -6,8 +6,8 @@ from redis.asyncio import Redis
 
 from domain.presence import Attendance
 from server.embedded import PrivateServer
-from storage.presence import Roster
 from storage.redis import RedisLink
+from storage.roster import Roster
 from tests.storage.conftest import NewLink, away
 
 

@@ -67,7 +67,11 @@ class Live:
             stores.stats, schema, limits, metrics, clock, self._delivery.advance
         )
         roster = Roster(
-            stores.link, instance, round(limits.lease * 1000), round(limits.grace * 1000)
+            stores.link,
+            instance,
+            lease_ms=round(limits.lease * 1000),
+            grace_ms=round(limits.grace * 1000),
+            visit_ms=round(limits.visit * 1000),
         )
         self.presence = PresenceService(
             roster,

@@ -12,7 +12,9 @@ class RedisNames:
     `clients`, hash: instance -> its count of connected clients;
     `roster:<user>`, hash: `instance|sid` -> device; `online`, set of users with a roster;
     `seen:<user>`, last sign of life of a device that left while others stayed (ms);
-    `grace`, sorted set: user whose last device left -> when they count as offline (ms).
+    `visit:<user>`, when the user last came without a need for a socket (ms);
+    `grace`, sorted set: user without a device -> when they count as offline (ms);
+    `last`, hash: user in `grace` -> when they were last seen (ms).
     """
 
     def __init__(self, prefix: str) -> None:

@@ -25,10 +25,15 @@ class PresenceRepository:
         return {user: stored.get(user, Profile()) for user in user_ids}
 
     async def set_status(
-        self, user: str, status: Status, note: str, now: int, timeout: float
+        self, user: str, status: Status, note: str | None, now: int, timeout: float
     ) -> None:
-        """Keep what a user says of themselves. Going invisible is their last being seen."""
-        update: Document = {"status": status.value, "note": {"$literal": note}}
+        """Keep what a user says of themselves; None leaves the note as it is.
+
+        Going invisible is their last being seen.
+        """
+        update: Document = {"status": status.value}
+        if note is not None:
+            update["note"] = {"$literal": note}
         if status is Status.OFFLINE:
             update["lastSeen"] = _seen(now)
         with available(timeout):

@@ -21,7 +21,7 @@ class Renewal(NamedTuple):
 
 
 class Due(NamedTuple):
-    """Instances whose lease ran out, and users whose grace is over, with when (ms)."""
+    """Instances whose lease ran out, and users whose grace is over, with when last seen (ms)."""
 
     instances: list[str]
     users: dict[str, int]
@@ -38,11 +38,14 @@ class Joined(NamedTuple):
 class Roster:
     """The cluster's roster in Redis; every method raises RedisAway."""
 
-    def __init__(self, link: RedisLink, instance: str, lease_ms: int, grace_ms: int) -> None:
+    def __init__(
+        self, link: RedisLink, instance: str, lease_ms: int, grace_ms: int, visit_ms: int
+    ) -> None:
         self._link = link
         self._instance = instance
         self._lease = lease_ms
         self._grace = grace_ms
+        self._visit = visit_ms
 
     @property
     def names(self) -> RedisNames:
@@ -63,7 +66,24 @@ class Roster:
 
     async def leave(self, user: str, sid: str, silent_ms: int) -> None:
         """Take a connection out; its last sign of life was `silent_ms` ago."""
-        await self._link.script(scripts.LEAVE, user, self._instance, sid, silent_ms, self._grace)
+        await self._link.script(
+            scripts.LEAVE, user, self._instance, sid, silent_ms, self._grace, self._visit
+        )
+
+    async def visit(self, user: str) -> bool:
+        """Hold a user present for a visit's length from now on, with a connection or without.
+
+        Whether it is watchers' news: they had neither a connection nor a grace.
+        """
+        return bool(await self._link.script(scripts.VISIT, user, self._visit, self._grace))
+
+    async def end_visit(self, user: str) -> None:
+        """End the visit; who has no connection is offline with the next sweep."""
+        await self._link.script(scripts.END_VISIT, user)
+
+    async def forget(self, user: str) -> None:
+        """End the visit and drop what is remembered of an erased user's times."""
+        await self._link.script(scripts.FORGET, user)
 
     async def held(self) -> set[str]:
         """The users that Redis believes this instance to hold."""
@@ -73,7 +93,7 @@ class Roster:
     async def sync(self, user: str, devices: Mapping[str, str]) -> None:
         """Make this instance's entries of `user` exactly these: sid -> device."""
         flat = [part for pair in devices.items() for part in pair]
-        await self._link.script(scripts.SYNC, user, self._instance, self._grace, *flat)
+        await self._link.script(scripts.SYNC, user, self._instance, self._grace, self._visit, *flat)
 
     async def due(self, limit: int) -> Due:
         """What a sweep has to look at, at most `limit` users."""
@@ -86,7 +106,9 @@ class Roster:
 
         -1 when it is not dead, or no longer known.
         """
-        left = await self._link.script(scripts.PURGE, instance, self._lease, self._grace, limit)
+        left = await self._link.script(
+            scripts.PURGE, instance, self._lease, self._grace, self._visit, limit
+        )
         return int(left)
 
     async def resign(self) -> None:

@@ -12,6 +12,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function roster(user) return P .. ':roster:' .. user end
 local function held(instance) return P .. ':held:' .. instance end
+local function visited(user) return P .. ':visit:' .. user end
 local function mine(field, instance)
   return string.sub(field, 1, #instance + 1) == instance .. '|'
 end
@@ -36,13 +37,27 @@ local function leases()
   end
   return alive
 end
-local function left(user, last_sign, grace)
+local function linger(user, ends, seen)
+  redis.call('ZADD', P .. ':grace', ends, user)
+  redis.call('HSET', P .. ':last', user, seen)
+end
+local function back(user)
+  redis.call('HDEL', P .. ':last', user)
+  return redis.call('ZREM', P .. ':grace', user)
+end
+local function end_visit(user)
+  redis.call('DEL', visited(user))
+  local ends = redis.call('ZSCORE', P .. ':grace', user)
+  if ends and tonumber(ends) > now then redis.call('ZADD', P .. ':grace', now, user) end
+end
+local function left(user, last_sign, grace, visit)
   -- The grace counts from the last sign of life of any of the user's devices.
   local key = P .. ':seen:' .. user
   local seen = math.max(tonumber(redis.call('GET', key) or 0), last_sign)
   if redis.call('EXISTS', roster(user)) == 0 then
     redis.call('SREM', P .. ':online', user)
-    redis.call('ZADD', P .. ':grace', seen + grace, user)
+    local came = tonumber(redis.call('GET', visited(user)) or 0)
+    linger(user, math.max(seen + grace, came + visit), math.max(seen, came))
     redis.call('DEL', key)
   elseif seen + grace > now then
     redis.call('SET', key, seen, 'PX', seen + grace - now)
@@ -83,7 +98,7 @@ end
 redis.call('HSET', roster(user), field, device)
 redis.call('SADD', held(instance), user)
 redis.call('SADD', P .. ':online', user)
-local graced = redis.call('ZREM', P .. ':grace', user)
+local graced = back(user)
 local devices = attendance(user, alive)
 return {(not entered and graced == 0) and 1 or 0, devices}
 """
@@ -93,14 +108,14 @@ LEAVE = Script(
     _COMMON
     + """
 local user, instance, sid = ARGV[2], ARGV[3], ARGV[4]
-local silent, grace = tonumber(ARGV[5]), tonumber(ARGV[6])
+local silent, grace, visit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 if redis.call('HDEL', roster(user), instance .. '|' .. sid) == 0 then return 0 end
 local others = false
 for _, field in ipairs(redis.call('HKEYS', roster(user))) do
   if mine(field, instance) then others = true end
 end
 if not others then redis.call('SREM', held(instance), user) end
-left(user, now - silent, grace)
+left(user, now - silent, grace, visit)
 return 1
 """
 )
@@ -108,18 +123,19 @@ return 1
 PURGE = Script(
     _COMMON
     + """
-local instance, lease, grace = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local instance, lease = ARGV[2], tonumber(ARGV[3])
+local grace, visit = tonumber(ARGV[4]), tonumber(ARGV[5])
 local ends = redis.call('ZSCORE', P .. ':instances', instance)
 if not ends or tonumber(ends) >= now then return -1 end
 -- A negative end is the time of a resignation, see below.
 local last_sign = tonumber(ends) < 0 and -tonumber(ends) or tonumber(ends) - lease
-local users = redis.call('SRANDMEMBER', held(instance), tonumber(ARGV[5]))
+local users = redis.call('SRANDMEMBER', held(instance), tonumber(ARGV[6]))
 for _, user in ipairs(users) do
   for _, field in ipairs(redis.call('HKEYS', roster(user))) do
     if mine(field, instance) then redis.call('HDEL', roster(user), field) end
   end
   redis.call('SREM', held(instance), user)
-  left(user, last_sign, grace)
+  left(user, last_sign, grace, visit)
 end
 local rest = redis.call('SCARD', held(instance))
 if rest == 0 then
@@ -133,10 +149,13 @@ return rest
 DUE = Script(
     _COMMON
     + """
-return {
-  redis.call('ZRANGEBYSCORE', P .. ':instances', '-inf', '(' .. now),
-  redis.call('ZRANGEBYSCORE', P .. ':grace', '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[2])
-}
+local due = redis.call(
+  'ZRANGEBYSCORE', P .. ':grace', '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[2]
+)
+for at = 1, #due, 2 do
+  due[at + 1] = redis.call('HGET', P .. ':last', due[at]) or due[at + 1]
+end
+return {redis.call('ZRANGEBYSCORE', P .. ':instances', '-inf', '(' .. now), due}
 """
 )
 
@@ -148,8 +167,11 @@ for at = 2, #ARGV do
   local user = ARGV[at]
   local offline_at = redis.call('ZSCORE', P .. ':grace', user)
   if offline_at and tonumber(offline_at) <= now then
-    redis.call('ZREM', P .. ':grace', user)
-    if redis.call('EXISTS', roster(user)) == 0 then table.insert(claimed, user) end
+    back(user)
+    if redis.call('EXISTS', roster(user)) == 0 then
+      redis.call('DEL', visited(user))
+      table.insert(claimed, user)
+    end
   end
 end
 return claimed
@@ -173,9 +195,9 @@ return answer
 SYNC = Script(
     _COMMON
     + """
-local user, instance, grace = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local user, instance, grace, visit = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local keep = {}
-for at = 5, #ARGV, 2 do keep[instance .. '|' .. ARGV[at]] = ARGV[at + 1] end
+for at = 6, #ARGV, 2 do keep[instance .. '|' .. ARGV[at]] = ARGV[at + 1] end
 local gone = 0
 for _, field in ipairs(redis.call('HKEYS', roster(user))) do
   if mine(field, instance) and not keep[field] then
@@ -187,11 +209,42 @@ if next(keep) then
   note(instance)
   redis.call('SADD', held(instance), user)
   redis.call('SADD', P .. ':online', user)
-  redis.call('ZREM', P .. ':grace', user)
+  back(user)
 else
   redis.call('SREM', held(instance), user)
-  if gone > 0 then left(user, now, grace) end
+  if gone > 0 then left(user, now, grace, visit) end
 end
+return 1
+"""
+)
+
+VISIT = Script(
+    _COMMON
+    + """
+local user, visit, grace = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+redis.call('SET', visited(user), now, 'PX', visit + grace)
+if redis.call('EXISTS', roster(user)) == 1 then return 0 end
+local ends = redis.call('ZSCORE', P .. ':grace', user)
+linger(user, math.max(tonumber(ends or 0), now + visit), now)
+return ends and 0 or 1
+"""
+)
+
+END_VISIT = Script(
+    _COMMON
+    + """
+end_visit(ARGV[2])
+return 1
+"""
+)
+
+FORGET = Script(
+    _COMMON
+    + """
+local user = ARGV[2]
+end_visit(user)
+redis.call('DEL', P .. ':seen:' .. user)
+redis.call('HDEL', P .. ':last', user)
 return 1
 """
 )

@@ -18,6 +18,8 @@ class LiveLimits:
     sockets_per_user: int = 100
     lease: float = 12.0
     grace: float = 15.0
+    visit: float = 300.0
+    """How long a status said without a socket keeps its user online."""
     expired_grace: float = 25.0
     """From `auth:expired` to the end of the transport."""
     reconcile_every: float = 30.0

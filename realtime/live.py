@@ -20,8 +20,9 @@ from realtime.presence import PresenceService
 from realtime.rooms import Rooms
 from realtime.stats import StatsService
 from realtime.transport import CorsOrigins
-from storage.presence import PresenceRepository, Roster
+from storage.presence import PresenceRepository
 from storage.redis import RedisLink
+from storage.roster import Roster
 from storage.stats import StatsRepository
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,11 @@ class Live:
             stores.stats, schema, limits, metrics, clock, self._delivery.advance
         )
         roster = Roster(
-            stores.link, instance, round(limits.lease * 1000), round(limits.grace * 1000)
+            stores.link,
+            instance,
+            lease_ms=round(limits.lease * 1000),
+            grace_ms=round(limits.grace * 1000),
+            visit_ms=round(limits.visit * 1000),
         )
         self.presence = PresenceService(
             roster,

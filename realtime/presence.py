@@ -17,8 +17,9 @@ from realtime.metrics import Metrics
 from realtime.reads import GroupRead
 from realtime.rooms import Rooms
 from realtime.tasks import Loop
-from storage.presence import PresenceRepository, Roster
+from storage.presence import PresenceRepository
 from storage.redis import RedisAway
+from storage.roster import Roster
 
 log = logging.getLogger(__name__)
 
@@ -108,15 +109,11 @@ class PresenceService:
         before = await self.profile(user)
         profile = before if wish is None else before.saying(wish, before.note, self._clock())
         if profile != before:
-            await self._keep(user, profile)
+            await self._keep(user, profile.status)
         first, attendance = await self._enter(connection, user)
-        shown = entry(user, profile, attendance, self._clock())
-        if first:
-            self._metrics.edges.labels("on").inc()
-        was = entry(user, before, ABSENT if first else attendance, self._clock())
-        if Said.of(was) != Said.of(shown):
-            self._tell(user, shown)
-        return shown
+        if wish is Status.OFFLINE:
+            await self._end_visit(user)
+        return self._tell_change(user, before, profile, attendance, first=first)
 
     async def _enter(self, connection: Connection, user: str) -> tuple[bool, Attendance]:
         """Whether it is the user's first connection, and how they stand with it."""
@@ -147,22 +144,58 @@ class PresenceService:
         devices = {device or sid for sid, device in self._devices_here(user).items()}
         return Attendance(len(devices), present=bool(devices))
 
+    # --- status ---------------------------------------------------------------------------
+
     async def set_status(self, user: str, status: Status, note: str) -> Entry:
-        """Keep the user's word and tell the watchers; raises AppError `unavailable`."""
+        """Keep the user's word and tell the watchers; raises AppError `unavailable`, `erased`."""
         before = await self.profile(user)
         profile = before.saying(status, note, self._clock())
         if profile != before:
-            await self._keep(user, profile)
+            await self._keep(user, status, note)
         attendance = (await self._attendance([user]))[user]
-        was, shown = (entry(user, p, attendance, self._clock()) for p in (before, profile))
-        if Said.of(was) != Said.of(shown):
-            self._tell(user, shown)
-        return shown
+        if status is Status.OFFLINE:
+            await self._end_visit(user)
+        return self._tell_change(user, before, profile, attendance)
 
-    async def _keep(self, user: str, profile: Profile) -> None:
+    async def visit(self, user: str, status: Status, note: str | None = None) -> Entry:
+        """Keep the word of a user who needs no socket: it holds them online for a visit's length.
+
+        None keeps the note; `offline` ends the visit. Raises AppError `unavailable`, `erased`.
+        """
+        before = await self.profile(user)
+        profile = before.saying(status, before.note if note is None else note, self._clock())
+        await self._keep(user, status, note)  # also what is known: the erased are refused here
+        if status is Status.OFFLINE:
+            first, attendance = False, (await self._attendance([user]))[user]
+            await self._end_visit(user)
+        else:
+            first, attendance = await self._begin_visit(user)
+        return self._tell_change(user, before, profile, attendance, first=first)
+
+    async def _keep(self, user: str, status: Status, note: str | None = None) -> None:
         await self._repository.set_status(
-            user, profile.status, profile.note, self._clock(), self._limits.read_timeout
+            user, status, note, self._clock(), self._limits.read_timeout
         )
+
+    async def _begin_visit(self, user: str) -> tuple[bool, Attendance]:
+        """Whether the user was not there before, and how they stand with the visit."""
+        if not self.reachable:
+            return False, self._local_attendance(user)
+        try:
+            first = await self._roster.visit(user)
+        except RedisAway as error:
+            self._lost(error)
+            return False, self._local_attendance(user)
+        devices = 0 if first else (await self._attendance([user]))[user].devices
+        return first, Attendance(devices, present=True)
+
+    async def _end_visit(self, user: str) -> None:
+        if not self.reachable:
+            return  # the status hides them
+        try:
+            await self._roster.end_visit(user)
+        except RedisAway as error:
+            self._lost(error)
 
     # --- asking ---------------------------------------------------------------------------
 
@@ -212,6 +245,25 @@ class PresenceService:
             self._metrics.edges.labels("off").inc()
             if profiles[user].status is not Status.OFFLINE:
                 self._tell(user, entry(user, profiles[user], ABSENT, self._clock()))
+
+    def _tell_change(
+        self,
+        user: str,
+        before: Profile,
+        profile: Profile,
+        attendance: Attendance,
+        *,
+        first: bool = False,
+    ) -> Entry:
+        """Tell what is new of a user who said something, `first` coming; answers the entry."""
+        if first:
+            self._metrics.edges.labels("on").inc()
+        now = self._clock()
+        was = entry(user, before, ABSENT if first else attendance, now)
+        shown = entry(user, profile, attendance, now)
+        if Said.of(was) != Said.of(shown):
+            self._tell(user, shown)
+        return shown
 
     def _tell(self, user: str, shown: Entry) -> None:
         body = orjson.dumps(shown)
@@ -302,9 +354,7 @@ class PresenceService:
             due = await self._roster.due(SWEEP_LIMIT)
             for instance in due.instances:
                 await self._purge(instance)
-            grace = round(self._limits.grace * 1000)
-            seen = {user: offline_at - grace for user, offline_at in due.users.items()}
-            await self._repository.seen(seen, self._limits.read_timeout)
+            await self._repository.seen(due.users, self._limits.read_timeout)
             if due.users:
                 await self._announce_offline(list(due.users))
         except RedisAway as error:

@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     connect_timeout: Seconds = 10.0
     presence_lease: Seconds = 12.0
     presence_grace: Seconds = 15.0
+    presence_visit: Seconds = 300.0
     token_expired_grace: Seconds = 25.0
     reconcile_interval: Seconds = 30.0
     write_timeout: Seconds = 4.0
@@ -145,6 +146,7 @@ class Settings(BaseSettings):
             events_per_second=self.socket_events_per_second,
             lease=self.presence_lease,
             grace=self.presence_grace,
+            visit=self.presence_visit,
             expired_grace=self.token_expired_grace,
             reconcile_every=self.reconcile_interval,
             write_timeout=self.write_timeout,

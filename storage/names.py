@@ -9,12 +9,14 @@ SESSIONS = "sessions"
 class RedisNames:
     """Keys and channels under one prefix, so that several apps can share a Redis.
 
-    The roster's scripts (storage/presence.py) use, besides `held`:
+    The roster's scripts (storage/roster_scripts.py) use, besides `held`:
     `instances`, sorted set: instance -> when its lease ends (ms, Redis' clock);
     `clients`, hash: instance -> its count of connected clients;
     `roster:<user>`, hash: `instance|sid` -> device; `online`, set of users with a roster;
     `seen:<user>`, last sign of life of a device that left while others stayed (ms);
-    `grace`, sorted set: user whose last device left -> when they count as offline (ms).
+    `visit:<user>`, when the user last came over REST (ms);
+    `grace`, sorted set: user without a device -> when they count as offline (ms);
+    `last`, hash: user in `grace` -> when they were last seen (ms).
 
     `login:<who>` (storage/throttle.py) counts failed logins until its end.
     """

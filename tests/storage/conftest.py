@@ -13,11 +13,12 @@ from domain.stats import Kind, NumberField, StatsSchema
 from server.embedded import PrivateServer
 from storage.mongo import Mongo
 from storage.names import RedisNames
-from storage.presence import PresenceRepository, Roster
+from storage.presence import PresenceRepository
 from storage.redis import RedisAway, RedisLink
+from storage.roster import Roster
 from storage.stats import StatsRepository
 
-LEASE, GRACE = 300, 200  # ms, of the rosters
+LEASE, GRACE, VISIT = 300, 200, 60_000  # ms, of the rosters
 REDIS_TIMEOUT = 1.0
 
 NewMongo = Callable[..., Mongo]
@@ -128,8 +129,8 @@ def link(new_link: NewLink, redis_url: str) -> RedisLink:
 def new_roster(new_link: NewLink, redis_url: str) -> NewRoster:
     """Makes the rosters of instances by name, each with a link of its own."""
 
-    def make(instance: str, lease: int = 60_000, grace: int = GRACE) -> Roster:
-        return Roster(new_link(redis_url, timeout=10), instance, lease, grace)
+    def make(instance: str, lease: int = 60_000, grace: int = GRACE, visit: int = VISIT) -> Roster:
+        return Roster(new_link(redis_url, timeout=10), instance, lease, grace, visit)
 
     return make
 

@@ -4,7 +4,7 @@ import asyncio
 from itertools import pairwise
 
 from domain.presence import ABSENT, Attendance
-from storage.presence import Joined, Roster
+from storage.roster import Joined, Roster
 from tests.storage.conftest import NewRoster, eventually
 
 SECOND = Joined(accepted=True, first=False, devices=1)
@@ -102,8 +102,8 @@ async def test_who_was_silent_for_longer_than_the_grace_was_last_seen_before_the
         await roster.join(user, "s", "", 0)
         await roster.leave(user, "s", silent)
     await asyncio.sleep(0.01)
-    offline_at = (await roster.due(10)).users
-    assert 29_000 < offline_at["within"] - offline_at["beyond"] < 31_000
+    seen = (await roster.due(10)).users
+    assert 29_000 < seen["within"] - seen["beyond"] < 31_000
 
 
 async def test_the_grace_counts_from_the_last_sign_of_life_of_any_device(

@@ -3,7 +3,7 @@
 import asyncio
 
 from domain.presence import ABSENT, Attendance
-from storage.presence import Joined, Roster
+from storage.roster import Joined, Roster
 from tests.storage.conftest import eventually
 
 

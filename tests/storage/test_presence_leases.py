@@ -6,8 +6,8 @@ import time
 import pytest
 
 from domain.presence import ABSENT, Attendance
-from storage.presence import Roster
-from tests.storage.conftest import GRACE, LEASE, NewRoster, eventually
+from storage.roster import Roster
+from tests.storage.conftest import GRACE, LEASE, VISIT, NewRoster, eventually
 
 LONG = 60_000
 
@@ -155,8 +155,8 @@ async def test_purged_users_were_last_seen_at_the_last_renewal(
     await asyncio.sleep(0.7)
     await purge_all(sweeper)
     await asyncio.sleep(0.01)
-    offline_at = (await sweeper.due(10)).users["u"]
-    assert abs(offline_at - GRACE - renewed) < 100
+    last_seen = (await sweeper.due(10)).users["u"]
+    assert abs(last_seen - renewed) < 100
 
 
 async def now(roster: Roster) -> float:
@@ -213,7 +213,7 @@ async def test_a_purge_stops_when_the_instance_renews(alive: Roster, mortal: Ros
     await dead(alive)
     assert await alive.purge("mortal", 20) == 30
 
-    renewal = await Roster(mortal._link, "mortal", LONG, GRACE).renew(50)
+    renewal = await Roster(mortal._link, "mortal", LONG, GRACE, VISIT).renew(50)
 
     assert not renewal.kept
     assert await alive.purge("mortal", 20) == -1

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from domain.presence import ABSENT, Attendance
-from storage.presence import Roster
+from storage.roster import Roster
 from tests.storage.conftest import GRACE, NewRoster, eventually
 
 LONG = 60_000

@@ -6,8 +6,8 @@ import pytest
 from redis.asyncio import Redis
 
 from server.embedded import PrivateServer
-from storage.presence import Roster
 from storage.redis import Message, RedisAway, RedisLink
+from storage.roster import Roster
 from tests.storage.conftest import REDIS_TIMEOUT, Call, NewLink, away, eventually, suspended
 
 LATE = 0.5  # what a busy machine may add to the timeout
@@ -16,7 +16,7 @@ POOL = 16  # connections of a link
 
 def calls_of(link: RedisLink) -> dict[str, Call]:
     """Everything that is asked of Redis, but listening."""
-    roster = Roster(link, "a", 60_000, 1_000)
+    roster = Roster(link, "a", 60_000, 1_000, 60_000)
     return {
         "ping": link.ping,
         "command": lambda: link.command("GET", link.names.prefix),
@@ -31,6 +31,9 @@ def calls_of(link: RedisLink) -> dict[str, Call]:
         "claim": lambda: roster.claim(["u"]),
         "purge": lambda: roster.purge("b", 10),
         "leave": lambda: roster.leave("u", "s", 0),
+        "visit": lambda: roster.visit("u"),
+        "end_visit": lambda: roster.end_visit("u"),
+        "forget": lambda: roster.forget("u"),
         "resign": roster.resign,
     }
 

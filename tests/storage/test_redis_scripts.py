@@ -6,13 +6,13 @@ from redis.asyncio import Redis
 
 from domain.presence import Attendance
 from server.embedded import PrivateServer
-from storage.presence import Roster
 from storage.redis import RedisLink
+from storage.roster import Roster
 from tests.storage.conftest import NewLink, away
 
 
 def roster_on(link: RedisLink) -> Roster:
-    return Roster(link, "a", 60_000, 60_000)
+    return Roster(link, "a", 60_000, 60_000, 60_000)
 
 
 async def test_each_of_many_concurrent_callers_gets_the_answer_to_its_own_question(

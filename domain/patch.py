@@ -17,6 +17,7 @@ from domain.stats import (
     as_number,
     canonical,
     check_times,
+    erased,
 )
 from domain.times import parse_time
 
@@ -139,8 +140,10 @@ def apply(schema: StatsSchema, stats: Stats, change: Change, now: int) -> tuple[
     """The stats after `change` at `now` (ms), and what became of it.
 
     Answers the same object when nothing at all is to be stored. Raises AppError
-    `op_id_reused` or `device_limit`.
+    `op_id_reused`, `device_limit` or `erased`.
     """
+    if stats.erased:
+        raise erased()
     if isinstance(change, Patch):
         return _apply_patch(schema, stats, change, now)
     return _apply_replacement(stats, change, now)

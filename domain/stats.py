@@ -137,6 +137,7 @@ class Stats:
 
     `rev` is what clients see; it grows by one with every change of a visible value.
     `version` and `writers` are the storage's: they say what a write replaces.
+    Of an erased person a tombstone stays: `erased`, with the values of somebody never written.
     """
 
     user_id: str
@@ -146,6 +147,12 @@ class Stats:
     version: int = 0
     devices: dict[str, OpWindow] = field(default_factory=dict)
     writers: bytes = field(default=b"", compare=False)
+    erased: bool = False
+
+
+def erased() -> AppError:
+    """The refusal of whatever would bring an erased person's stats back, or show them."""
+    return AppError(Code.ERASED, "This person was erased and does not come back")
 
 
 class StatsSchema:

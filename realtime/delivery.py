@@ -112,6 +112,19 @@ class Delivery:
                     room.joining[member] = Document(rev, body)
                 elif member is not informed:
                     member.socket.send_latest(user, frame)
+        self._deliver_to_followers(user, rev, body)
+
+    def _erased(self, stats: Stats) -> None:
+        """The user is no more: followers see the defaults, as whoever begins to follow does.
+
+        The user's own connections are about to be ended; to them the defaults would be data.
+        """
+        room = self._rooms.room(stats.user_id)
+        if room is not None:
+            room.rev = max(room.rev, stats.rev)
+        self._deliver_to_followers(stats.user_id, stats.rev, self._stats.encode(stats))
+
+    def _deliver_to_followers(self, user: str, rev: int, body: bytes) -> None:
         if self._rooms.watchers(user) and rev > self._followed.get(user, -1):
             self._followed[user] = rev
             self._rooms.noted(user)
@@ -162,7 +175,10 @@ class Delivery:
         for at in range(0, len(behind), READ_CHUNK):
             documents = await self._stats.read_many(behind[at : at + READ_CHUNK])
             for user, stats in documents.items():
-                self._deliver(user, stats.rev, self._stats.encode(stats), None)
+                if stats.erased:
+                    self._erased(stats)
+                else:
+                    self._deliver(user, stats.rev, self._stats.encode(stats), None)
 
     def _behind(self, user: str, rev: int) -> bool:
         room = self._rooms.room(user)

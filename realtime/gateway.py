@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -156,6 +156,38 @@ class Gateway:
             self._limits.expired_grace, lambda: connection.socket.finish("token expired")
         )
 
+    def end(self, sessions: Collection[str], users: Collection[str], reason: str) -> int:
+        """End the connections of these sessions, and those of or joined as these users.
+
+        Each is told `auth:expired` first, its events are dropped from now on, and its transport
+        is closed for `reason`. Answers how many these were.
+        """
+        if not sessions and not users:
+            return 0
+        sessions, users = frozenset(sessions), frozenset(users)
+        return self.end_each(
+            (
+                connection
+                for connection in self.connections.values()
+                if connection.identity.session_id in sessions
+                or connection.identity.user_id in users
+                or connection.joined_as in users
+            ),
+            reason,
+        )
+
+    def end_each(self, connections: Iterable[Connection], reason: str) -> int:
+        """Likewise end these connections; those that are ending already do not count."""
+        ended = 0
+        for connection in list(connections):
+            socket = connection.socket
+            if socket.app is connection and not socket.closed:
+                connection.emit(protocol.AUTH_EXPIRED, _ENDED)
+                socket.app = None
+                socket.finish_told(reason)
+                ended += 1
+        return ended
+
     # --- events ---------------------------------------------------------------------------
 
     def _on_event(self, socket: Socket, event: Event) -> Awaitable[None] | None:
@@ -233,6 +265,9 @@ class Gateway:
         allowed = self._limits.events_per_second * FLOOD_SECONDS
         if connection.bucket.refused_in_a_row > allowed:
             connection.socket.finish(FLOOD)
+
+
+_ENDED = AppError(Code.INVALID_TOKEN, "The session has ended: log in again").as_ack()["error"]
 
 
 def _expired() -> AppError:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -28,6 +28,7 @@ from storage.stats import StatsRepository
 log = logging.getLogger(__name__)
 
 DRAIN_BATCHES = 20
+SESSION_ENDED = "session ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,18 @@ class Live:
         self._delivery.start(self.fanout, self.stats, self.presence)
         self.fanout.start()
         await self.presence.start()
+
+    def end_sessions(self, sessions: Collection[str], users: Collection[str]) -> int:
+        """Disconnect here who is on these sessions, and who is or acts for these users.
+
+        Answers how many connections these were. Their clients come back by themselves: the
+        handshake must refuse them by then.
+        """
+        ended = self.gateway.end(sessions, users, SESSION_ENDED)
+        for user in users:
+            if (room := self.rooms.room(user)) is not None:  # some may be about to join
+                ended += self.gateway.end_each(room.members, SESSION_ENDED)
+        return ended
 
     async def drain(self, seconds: float) -> None:
         """Close the transports in batches spread over `seconds`, each a little off beat.

@@ -19,7 +19,7 @@ import orjson
 from domain import patch
 from domain.errors import AppError, Code
 from domain.patch import Change, Outcome
-from domain.stats import Stats, StatsSchema
+from domain.stats import Stats, StatsSchema, erased
 from realtime.connection import Connection
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
@@ -126,15 +126,18 @@ class StatsService:
     # --- reading ------------------------------------------------------------------------
 
     async def read(self, user: str) -> Stats:
-        """A user's stats; raises AppError `unavailable`."""
-        return await self._reads.read(user)
+        """A user's stats; raises AppError `unavailable` or `erased`."""
+        stats = await self._reads.read(user)
+        if stats.erased:
+            raise erased()
+        return stats
 
     def waiting_reads(self) -> int:
         """Users that wait to be read."""
         return self._reads.waiting()
 
     async def read_many(self, users: list[str]) -> dict[str, Stats]:
-        """Several users' stats in one read."""
+        """Several users' stats in one read; of the erased there are the defaults, marked."""
         return await self._repository.read(users, self._limits.read_timeout)
 
     async def revs(self, users: list[str]) -> dict[str, int]:

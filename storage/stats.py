@@ -1,16 +1,22 @@
 """Stats in MongoDB: one document a user, replaced under a guard, many in one round trip."""
 
 import secrets
+from collections.abc import AsyncIterator, Iterable, Sequence
 from collections.abc import Collection as Sized
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bson.datetime_ms import DatetimeMS
-from pymongo.errors import ConnectionFailure, OperationFailure, WriteConcernError
+from pymongo.errors import (
+    ConnectionFailure,
+    DuplicateKeyError,
+    OperationFailure,
+    WriteConcernError,
+)
 
 from domain.oplog import OpWindow
 from domain.stats import Stats, StatsSchema
+from domain.times import iso
 from storage.mongo import Collection, Document, Mongo, available
 from storage.names import STATS
 
@@ -40,8 +46,10 @@ class StatsRepository:
 
     `_v` counts the writes of a document, `_devices` has the op windows, and `_by` the marks of
     the 16 latest bulk writes: by them a writer finds its own write even under later ones. `_v`
-    and `_by` guard the next write.
+    and `_by` guard the next write. Of an erased person `{erased, rev, updatedAt, _v, _by}` stays.
     """
+
+    name = "stats"
 
     def __init__(self, mongo: Mongo, schema: StatsSchema) -> None:
         self._stats: Collection = mongo.collection(STATS)
@@ -49,7 +57,7 @@ class StatsRepository:
         self._latest: dict[str, Stats] = {}
 
     async def read(self, user_ids: Sized[str], timeout: float) -> dict[str, Stats]:
-        """The stats of each user, defaults for those never written."""
+        """The stats of each user, defaults for those never written and, marked, those erased."""
         with available(timeout):
             found = await self._stats.find({"_id": {"$in": list(user_ids)}}).to_list()
         stored = {doc["_id"]: self._decode(doc) for doc in found}
@@ -148,20 +156,66 @@ class StatsRepository:
                 unknown.add(user)
             if later >= MARKS or _mark(doc["_by"], later) == mark:
                 overtaken.discard(user)
-            else:
-                self._remember(self._decode(doc))  # what the next attempt builds on
+            elif not (stats := self._decode(doc)).erased:
+                self._remember(stats)  # what the next attempt builds on
         return Missed(overtaken, unknown)
 
     def _decode(self, doc: Document) -> Stats:
+        erased = doc.get("erased") is True  # an app's own field of that name is a number
         return Stats(
             user_id=doc["_id"],
-            values=self._schema.fill(doc),
+            values=self._schema.fill({} if erased else doc),
             rev=doc["rev"],
             updated_at=int(doc["updatedAt"]),
             version=doc["_v"],
             devices=_windows(doc.get("_devices", {})),
             writers=bytes(doc["_by"]),
+            erased=erased,
         )
+
+    # --- what is held about a person ------------------------------------------------------
+
+    async def holds(self, user_id: str, timeout: float) -> bool:
+        """Whether there is a document, or the tombstone of one."""
+        with available(timeout):
+            found = await self._stats.find_one({"_id": user_id}, projection={"_id": 1})
+        return found is not None
+
+    async def export(self, user_id: str, timeout: float) -> AsyncIterator[dict[str, Any]]:
+        """The stats document, and when each device was last heard of, by the hash of its id."""
+        stats = (await self.read([user_id], timeout))[user_id]
+        if stats.version and not stats.erased:
+            seen = {key: iso(window.seen) for key, window in stats.devices.items()}
+            yield {"devices": seen, **self._schema.document(stats)}  # own fields win
+
+    async def erase(self, user_id: str, timeout: float) -> None:
+        """Leave a tombstone in place of the document, also of one that was never written.
+
+        Every write under way is guarded by a `_v` that is over, or, as a first write, finds the
+        tombstone in its way: it is told `overtaken`, reads and is refused.
+        """
+        erase = [{"$replaceWith": {"$cond": [_IS_ERASED, "$$ROOT", _tombstone()]}}]
+        with available(timeout):
+            try:
+                await self._stats.update_one({"_id": user_id}, erase, upsert=True)
+            except DuplicateKeyError:  # a first write was faster: now there is what to replace
+                await self._stats.update_one({"_id": user_id}, erase, upsert=True)
+        self._latest.pop(user_id, None)
+
+
+_IS_ERASED: Document = {"$eq": ["$erased", True]}
+
+
+def _tombstone() -> Document:
+    """What replaces a document in a pipeline: nothing but what guards, and what never goes back."""
+    return {
+        "_id": "$_id",
+        "erased": True,
+        "rev": {"$add": [{"$ifNull": ["$rev", 0]}, 1]},
+        "updatedAt": {"$max": ["$updatedAt", "$$NOW"]},
+        "_v": {"$add": [{"$ifNull": ["$_v", 0]}, 1]},
+        "_by": secrets.token_bytes(MARK),
+    }
 
 
 def _mark(writers: bytes, later: int) -> bytes:

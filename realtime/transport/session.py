@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_PACKETS_PER_POST: Final = 1024
 MAX_PACKETS_PER_POLL: Final = 16
 MAX_LANE: Final = 1024  # packets of one connection that wait for an earlier one
+FAREWELL: Final = 2.0  # seconds that the last words wait for the next poll
 UPGRADE_TIMEOUT: Final = 10.0  # seconds for the probe, as in Engine.IO for Node
 
 CONNECT_TIMEOUT: Final = "connect timeout"
@@ -51,6 +52,8 @@ class Socket(AsyncSocket):
     closed: bool
     queue: Any
     """What waits for the next poll; None on a wire."""
+    _farewell: str | None = None
+    """Why it ends with the next poll."""
 
     def __init__(self, server: "EngineServer", sid: str) -> None:
         super().__init__(server, sid)
@@ -133,6 +136,14 @@ class Socket(AsyncSocket):
         if not self.closed:
             self._end(reason)
             self.server.tasks.spawn(self._clean_up(reason), "clean up")
+
+    def finish_told(self, reason: str) -> None:
+        """Likewise, but not before the client has what was sent: on polling, its next poll."""
+        if self.wire is None and not self._polling:
+            self._farewell = reason
+            self.server.wheel.after(FAREWELL, lambda: self.finish(reason))
+        else:
+            self.finish(reason)
 
     def wire_lost(self, wire: Wire, reason: str) -> None:
         """`wire` is of no more use; the session ends with it, if it was the session's own."""
@@ -340,6 +351,8 @@ class Socket(AsyncSocket):
             packets = [await asyncio.wait_for(self.queue.get(), patience)]
         except TimeoutError:
             raise eio_exceptions.QueueEmpty from None
+        if self._farewell is not None:
+            self.finish(self._farewell)
         while not self.queue.empty() and len(packets) < MAX_PACKETS_PER_POLL:
             packets.append(self.queue.get_nowait())
         self._queued_bytes -= sum(len(pkt.encode(b64=True)) for pkt in packets)

@@ -17,7 +17,8 @@ MAX_SUGGESTED = 40  # characters before the number
 class Account:
     """One person; times in milliseconds.
 
-    `updated_at` is the profile's clock for last write wins; `version` grows by one with every
+    `updated_at` is the profile's clock for last write wins, 0 until it is first changed, so that
+    what somebody wrote offline before they registered counts; `version` grows by one with every
     write and guards the next one. Without a password it is a guest, who may come back by
     `device_key`, or somebody known by tokens made elsewhere.
     """
@@ -25,7 +26,7 @@ class Account:
     id: str
     username: str
     created_at: int
-    updated_at: int
+    updated_at: int = 0
     version: int = 1
     email: str | None = None
     name: str = ""
@@ -60,7 +61,7 @@ class Account:
             "name": self.name,
             "bio": self.bio,
             "avatar": self.avatar,
-            "updatedAt": self.updated_at,
+            "updatedAt": self.updated_at or self.created_at,
         }
 
     def whole(self) -> dict[str, Any]:

@@ -61,12 +61,10 @@ async def _admin(settings: Settings, email: str, password: str) -> Account:
         password_hash = await passwords.hash(password)
     finally:
         await passwords.close()
-    now = now_ms()
     return Account(
         id=str(uuid4()),
         username=suggest_username(email.partition("@")[0], secrets.randbelow(1_000_000)),
-        created_at=now,
-        updated_at=now,
+        created_at=now_ms(),
         email=email,
         role=Role.ADMIN,
         password_hash=password_hash,

@@ -124,7 +124,7 @@ class PublicProfile(FoundUser):
     name: str
     updated_at: Annotated[int, Field(description="milliseconds since 1970")]
     status: str
-    last_seen: Time
+    last_seen: Time | None
 
 
 class WholeProfile(PublicProfile):
@@ -223,4 +223,4 @@ class StatusAnswer(AnswerBody):
     is_online: bool
     status: str
     note: str | None = None
-    last_seen: Time
+    last_seen: Time | None

@@ -9,6 +9,7 @@ from domain.accounts import Account
 from domain.errors import AppError, Code
 from domain.presence import Status
 from domain.profiles import ProfileChange, change
+from domain.times import iso
 from domain.usernames import username_key
 from realtime.live import Live
 from server.accounts.service import AccountService
@@ -16,6 +17,8 @@ from storage.accounts import AccountRepository, cursor
 
 TIMEOUT = 4.0  # seconds for the store
 TRIES = 10  # against others who change the same profile
+
+NEVER = iso(0)
 
 Shown = dict[str, Any]
 
@@ -114,7 +117,7 @@ def _presence(entry: Shown) -> Shown:
     return {
         "isOnline": entry["online"],
         "status": entry["status"],
-        "lastSeen": entry["lastSeen"],
+        "lastSeen": None if entry["lastSeen"] == NEVER else entry["lastSeen"],
     }
 
 

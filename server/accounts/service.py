@@ -116,12 +116,10 @@ class AccountService:
         return account, asking.user_id
 
     def _fresh(self, user_id: str, wish: Registration, password_hash: str) -> Account:
-        now = self._clock()
         return Account(
             id=user_id,
             username=wish.username or "",
-            created_at=now,
-            updated_at=now,
+            created_at=self._clock(),
             email=wish.email,
             name=wish.name,
             password_hash=password_hash,
@@ -131,7 +129,6 @@ class AccountService:
         new = replace(
             mine,
             version=mine.version + 1,
-            updated_at=max(self._clock(), mine.updated_at),
             email=wish.email,
             username=wish.username or mine.username,
             name=wish.name or mine.name,
@@ -163,8 +160,7 @@ class AccountService:
 
     async def profile_only(self, user_id: str) -> Account:
         """An account for somebody known by tokens made elsewhere."""
-        now = self._clock()
-        return await self._insert(Account(id=user_id, username="", created_at=now, updated_at=0))
+        return await self._insert(Account(user_id, "", self._clock()))
 
     async def guest(self, device_id: str) -> LoggedIn:
         """The guest of a device, made when there is none.
@@ -186,8 +182,8 @@ class AccountService:
         return await self._log_in(account, device_id=device_id)
 
     async def _new_guest(self, key: str | None) -> Account:
-        now = self._clock()
-        made = await self._insert(Account(str(uuid4()), "", now, now, guest=True, device_key=key))
+        guest = Account(str(uuid4()), "", self._clock(), guest=True, device_key=key)
+        made = await self._insert(guest)
         self._metrics.registrations.labels("guest").inc()
         return made
 

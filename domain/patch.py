@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from domain import oplog
 from domain.errors import AppError, Code, refuse_field
 from domain.ids import parse_id
+from domain.openjson import Number
 from domain.oplog import Op
 from domain.stats import (
     MAX_TIMES,
     Kind,
-    Number,
     Stats,
     StatsSchema,
     as_number,

@@ -1,7 +1,6 @@
 """The stats document: its fields, their ranges, and how it looks on the wire."""
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,17 +9,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from domain.errors import AppError, Code, refuse_field
+from domain.errors import Code, refuse_field
+from domain.openjson import SAFE_INTEGER as SAFE_INTEGER
+from domain.openjson import Number, check_json_object, check_number
 from domain.oplog import OpWindow
 from domain.times import iso
 
-SAFE_INTEGER = 2**53 - 1
 MAX_TIMES = 1_000
 MAX_OWN_FIELDS = 100
 GAME_RESULTS_BYTES = 8 * 1024
 GAME_RESULTS_DEPTH = 6
-
-Number = int | float
 
 
 def _plain(number: Number) -> Number:
@@ -77,15 +75,12 @@ class NumberField(BaseModel):
 
 def as_number(name: str, value: object, kind: Kind) -> Number:
     """A finite JSON number, an integer for counters (`10.0` counts as 10)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refuse_field(Code.INVALID_TYPE, name, "must be a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise refuse_field(Code.INVALID_VALUE, name, "must be a finite number")
+    number = check_number(name, value)
     if kind is Kind.COUNTER:
-        if value != int(value):
+        if number != int(number):
             raise refuse_field(Code.INVALID_TYPE, name, "must be an integer")
-        return int(value)
-    return _plain(value)
+        return int(number)
+    return _plain(number)
 
 
 def _counter(default: int = 0, *, public: bool = False) -> NumberField:
@@ -219,36 +214,7 @@ def check_times(value: object) -> list[Number]:
 
 def check_game_results(value: object) -> dict[str, Any]:
     """Any JSON object of at most 8 KiB, 6 levels deep, with harmless names."""
-    name = "lastGameResults"
-    if not isinstance(value, dict):
-        raise refuse_field(Code.INVALID_TYPE, name, "must be an object")
-    _check_json(name, value, depth=1)
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise refuse_field(Code.INVALID_VALUE, name, "must be valid Unicode") from None
-    if size > GAME_RESULTS_BYTES:
-        raise refuse_field(Code.INVALID_VALUE, name, "must be at most 8 KiB of JSON")
-    return value
-
-
-def _check_json(name: str, value: Any, depth: int) -> None:
-    if isinstance(value, dict | list) and depth > GAME_RESULTS_DEPTH:
-        raise refuse_field(
-            Code.INVALID_VALUE, name, f"must be at most {GAME_RESULTS_DEPTH} levels deep"
-        )
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_key(name, key)
-            _check_json(name, inner, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_json(name, inner, depth + 1)
-    elif value is not None and not isinstance(value, str | bool):
-        as_number(name, value, Kind.GAUGE)
-        if isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:
-            raise refuse_field(Code.INVALID_VALUE, name, "integers must be within 2^53-1")
+    return check_json_object("lastGameResults", value, GAME_RESULTS_BYTES, GAME_RESULTS_DEPTH)
 
 
 def canonical(value: Any) -> str:
@@ -269,14 +235,3 @@ def _plain_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain_json(inner) for inner in value]
     return _plain(value) if isinstance(value, float) else value
-
-
-def _check_key(name: str, key: object) -> None:
-    harmless = isinstance(key, str) and not any(char in key for char in ".$\0")
-    if not harmless or key in ("__proto__", "constructor", "prototype"):
-        shown = str(key)[:64]
-        raise AppError(
-            Code.INVALID_VALUE,
-            f"{name}: the name {shown!r} is not allowed (no '.', '$' or prototype names)",
-            refuse_field(Code.INVALID_VALUE, name, "has a name that is not allowed").fields,
-        )

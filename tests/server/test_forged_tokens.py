@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import time
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -53,6 +54,7 @@ def by_hand(header: Any, claims: Any = GOOD, secret: bytes | None = None) -> str
     return (signed + b"." + base64url_encode(mac)).decode()
 
 
+@cache
 def keys_of(name: str) -> Keyring:
     return keyring(Settings(**SETTINGS[name]))
 

@@ -22,7 +22,7 @@ from domain.identity import Role
 from server.serve import with_secret
 from server.settings import Settings, SettingsError, load
 from server.signing import Signer, keyring, mint, private_key, secret_key, signer_of, thumbprint
-from tests.commands import path_of
+from tests.commands import command, path_of
 from tests.issuer import Key
 from tests.tokens import SECRET
 
@@ -74,6 +74,15 @@ def test_a_token_has_a_session_only_when_one_is_given() -> None:
 def test_no_two_tokens_are_the_same() -> None:
     ours = signer(jwt_secret=SECRET)
     assert len({ours.sign("ada", Role.USER, 900)[0] for _ in range(1000)}) == 1000
+
+
+async def test_the_command_signs_with_a_private_key_and_says_nothing_else() -> None:
+    key = Key("EdDSA")
+    made = await command("token", "ada", **STORES, jwt_private_key=key.private_pem)
+    assert (made.code, made.err) == (0, "")
+    public = jwt.PyJWK(key.jwk).key
+    claims = jwt.decode(made.out.strip(), public, algorithms=["EdDSA"], audience="livetally")
+    assert claims["sub"] == "ada"
 
 
 @pytest.mark.parametrize("algorithm", KINDS)
@@ -147,36 +156,23 @@ def test_who_only_verifies_does_not_sign(only: dict[str, str]) -> None:
 BODY = "".join(Key("RS256").private_pem.splitlines()[1:-1])
 
 
+UNUSABLE = {
+    "RSA 1024": pem(rsa.generate_private_key(65537, 1024)),
+    "P-384": pem(ec.generate_private_key(ec.SECP384R1())),
+    "Ed448": pem(ed448.Ed448PrivateKey.generate()),
+    "encrypted": pem(ed25519.Ed25519PrivateKey.generate(), b"password"),
+    "public": Key("EdDSA").pem,
+    "not one": "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----",
+    "no file": "/no/such/key.pem",
+    "a folder": "/",
+    "no path": "a\0b",
+    "no first line": BODY,
+    "a part": BODY[:60],
+}
+
+
 @pytest.mark.parametrize("name", ["jwt_private_key", "jwt_private_key_next"])
-@pytest.mark.parametrize(
-    "bad",
-    [
-        pem(rsa.generate_private_key(65537, 1024)),
-        pem(ec.generate_private_key(ec.SECP384R1())),
-        pem(ed448.Ed448PrivateKey.generate()),
-        pem(ed25519.Ed25519PrivateKey.generate(), b"password"),
-        Key("EdDSA").pem,
-        "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----",
-        "/no/such/key.pem",
-        "/",
-        "a\0b",
-        BODY,
-        BODY[:60],
-    ],
-    ids=[
-        "RSA-1024",
-        "P-384",
-        "Ed448",
-        "encrypted",
-        "public",
-        "cut",
-        "gone",
-        "folder",
-        "NUL",
-        "no-first-line",
-        "part",
-    ],
-)
+@pytest.mark.parametrize("bad", UNUSABLE.values(), ids=UNUSABLE)
 def test_a_private_key_that_cannot_be_used_is_named_and_not_shown(name: str, bad: str) -> None:
     good = {"jwt_private_key": Key("EdDSA").private_pem}
     with pytest.raises(SettingsError, match=f"^{name.upper()}: ") as caught:

@@ -10,7 +10,12 @@ from typing import Any
 import jwt
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 _PRIVATE: dict[str, Any] = {
@@ -35,6 +40,12 @@ class Key:
         encoded = self._private.public_key().public_bytes(
             Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
         )
+        return str(encoded.decode())
+
+    @property
+    def private_pem(self) -> str:
+        """The private key as PEM text."""
+        encoded = self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return str(encoded.decode())
 
     @property

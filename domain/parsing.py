@@ -56,7 +56,11 @@ def _id(value: str) -> str:
         raise PydanticCustomError("invalid_id", "{reason}", reason) from None
 
 
-ID_SCHEMA: Mapping[str, Any] = {"type": "string", "pattern": f"^{PATTERN}$"}
+ID_SCHEMA: Mapping[str, Any] = {
+    "type": "string",
+    "pattern": f"^{PATTERN}$",
+    "examples": ["ada"],
+}
 """What `Id` takes, as JSON Schema."""
 
 Id = Annotated[str, AfterValidator(_id), WithJsonSchema(dict(ID_SCHEMA))]

@@ -30,7 +30,7 @@ CACHED = {"Cache-Control": "public, max-age=300"}
 GUARDED = {
     **CACHED,
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; "
+    "img-src 'self' data:; style-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from domain.errors import RETRYABLE, Code
+from domain.errors import RETRYABLE, AppError, Code
 from domain.parsing import ID_SCHEMA
 from server.endpoints import Answer, Endpoint
-from server.problems import MAX_BODY, STATUS
-from server.schemas import DIALECT, Schemas
+from server.problems import MAX_BODY, STATUS, tell
+from server.schemas import Schemas
 
 DESCRIPTION = f"""\
 The live backend for games and learning apps. These are its routes; its events are spoken over
@@ -80,7 +80,6 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "livetally", "version": version, "description": DESCRIPTION},
-        "jsonSchemaDialect": DIALECT,
         "servers": [{"url": "/"}],
         "tags": [{"name": tag} for tag in dict.fromkeys(each.tag for each in endpoints)],
         "paths": paths,
@@ -185,10 +184,11 @@ def _refused(status: int, codes: list[Code], schemas: Schemas) -> dict[str, Any]
         headers |= _shared("Retry-After")
     one_of = {"properties": {"code": {"enum": [code.value for code in codes]}}}
     schema = {"allOf": [schemas.problem, one_of]}
+    example = tell(AppError(codes[0], "What to do about it"), "5b0c1d7e")
     return {
         "description": ", ".join(f"`{code.value}`" for code in codes),
         "headers": headers,
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {"application/problem+json": {"schema": schema, "example": example}},
     }
 
 

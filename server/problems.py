@@ -107,8 +107,8 @@ class Problem(BaseModel):
     errors: list[Fault] = Field([], description="Absent where no field is at fault")
 
 
-def problem(request: web.Request, error: AppError) -> web.Response:
-    """The answer that tells of `error`."""
+def tell(error: AppError, request_id: str) -> dict[str, Any]:
+    """The problem object that tells of `error`."""
     status = STATUS[error.code]
     body: dict[str, Any] = {
         "type": "about:blank" if status == 500 else f"urn:livetally:problem:{error.code.value}",
@@ -116,12 +116,20 @@ def problem(request: web.Request, error: AppError) -> web.Response:
         "status": status,
         "detail": error.message,
         "code": error.code.value,
-        "requestId": request_id(request),
+        "requestId": request_id,
     }
     if error.fields:
         body["errors"] = [field._asdict() for field in error.fields]
+    return body
+
+
+def problem(request: web.Request, error: AppError) -> web.Response:
+    """The answer that tells of `error`."""
+    status = STATUS[error.code]
     response = web.Response(
-        body=orjson.dumps(body), status=status, content_type="application/problem+json"
+        body=orjson.dumps(tell(error, request_id(request))),
+        status=status,
+        content_type="application/problem+json",
     )
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))

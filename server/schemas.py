@@ -10,7 +10,6 @@ from server.endpoints import Endpoint, Schema
 from server.problems import Problem
 
 REF = "#/components/schemas/{model}"
-DIALECT = GenerateJsonSchema.schema_dialect
 
 _BODY: JsonSchemaMode = "validation"
 _ANSWER: JsonSchemaMode = "serialization"

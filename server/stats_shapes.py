@@ -22,6 +22,7 @@ JsonSchema = dict[str, Any]
 _REV = {
     "type": "integer",
     "minimum": 0,
+    "examples": [7],
     "description": "Grows by one with every change, and never goes down",
 }
 _TIMES = {
@@ -29,6 +30,7 @@ _TIMES = {
     "maxItems": MAX_TIMES,
     "items": {"type": "number", "minimum": 0, "maximum": SAFE_INTEGER},
     "description": "Seconds per question",
+    "examples": [[2.5]],
 }
 _GAME_RESULTS = {
     "type": "object",
@@ -38,7 +40,7 @@ _GAME_RESULTS = {
 _GIVEN_TIME = {
     "description": "ISO 8601 (UTC when it says nothing else), or milliseconds since 1970",
     "anyOf": [
-        {"type": "string", "maxLength": 40},
+        {"type": "string", "maxLength": 40, "examples": TIME_SCHEMA["examples"]},
         {"type": "number", "minimum": 0, "maximum": LAST},
     ],
 }
@@ -51,7 +53,8 @@ def document(schema: StatsSchema) -> JsonSchema:
 
 def patched(schema: StatsSchema) -> JsonSchema:
     """`PatchedStats`: the document, and whether the patch had been applied before."""
-    duplicate = {"type": "boolean", "description": "The `opId` was known: nothing was changed"}
+    says = "The `opId` was known: nothing was changed"
+    duplicate = {"type": "boolean", "examples": [False], "description": says}
     return _answer("PatchedStats", {**_documented(schema), "duplicate": duplicate})
 
 
@@ -144,7 +147,12 @@ def _values(schema: StatsSchema) -> JsonSchema:
 
 
 def _value(spec: NumberField) -> JsonSchema:
-    return {"type": _type(spec), "minimum": spec.min, "maximum": spec.max}
+    return {
+        "type": _type(spec),
+        "minimum": spec.min,
+        "maximum": spec.max,
+        "examples": [spec.default],
+    }
 
 
 def _delta(spec: NumberField) -> JsonSchema:

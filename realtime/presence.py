@@ -197,6 +197,18 @@ class PresenceService:
         except RedisAway as error:
             self._lost(error)
 
+    async def erased(self, user: str) -> None:
+        """Forget an erased user's times; without a socket they are announced offline.
+
+        While Redis is away nothing is done: what it remembers runs out by itself.
+        """
+        if not self.reachable:
+            return
+        try:
+            await self._roster.forget(user)
+        except RedisAway as error:
+            self._lost(error)
+
     # --- asking ---------------------------------------------------------------------------
 
     async def profile(self, user: str) -> Profile:

@@ -54,7 +54,7 @@ class PresenceRepository:
         with available(timeout):
             refused = await self._write([_unless_erased(user, update)])
         if refused:
-            raise AppError(Code.ERASED, "This user was erased")
+            raise AppError(Code.ERASED, "This person was erased and does not come back")
 
     async def seen(self, users: Mapping[str, int], timeout: float) -> None:
         """Keep when each user was last seen (ms). The invisible were last seen before.

@@ -12,6 +12,8 @@ from domain.errors import AppError, Code
 from domain.presence import Profile, Status
 from server.embedded import PrivateServer
 from server.keys import SETTINGS
+from storage.mongo import Mongo
+from storage.presence import PresenceRepository
 from tests.clients_py import joined
 from tests.outages import frozen
 from tests.serving import Served, serving
@@ -21,6 +23,7 @@ from tests.watchers import GRACE, edges, seen, shown, told, told_each, watching
 VISIT = 1.8  # seconds, of the servers here
 SOON = VISIT + 1.5  # seconds until the end of a visit is told at the latest
 CLOCKS = 0.05
+TIMEOUT = 10.0
 
 Pair = tuple[Served, Served]
 
@@ -51,6 +54,14 @@ async def lasting(quick: dict[str, Any]) -> AsyncIterator[Served]:
 
 async def visit(served: Served, status: Status = Status.ONLINE, note: str | None = None) -> Any:
     return await served.live.presence.visit("ada", status, note)
+
+
+@pytest.fixture
+async def profiles(stores: dict[str, Any]) -> AsyncIterator[PresenceRepository]:
+    """What is kept in this test's database."""
+    mongo = Mongo(stores["mongodb_uri"], stores["mongodb_db"])
+    yield PresenceRepository(mongo)
+    await mongo.close()
 
 
 def all_edges(two: Pair, edge: str) -> float:
@@ -228,6 +239,24 @@ async def test_nothing_of_a_visit_stays_in_redis(two: Pair) -> None:
     assert await kept(two[0]) == set()
 
 
+async def test_the_erased_do_not_visit_and_a_visit_ends_with_the_erasure(
+    lasting: Served, profiles: PresenceRepository
+) -> None:
+    async with watching(lasting, "ada") as eve:
+        await visit(lasting, Status.BUSY, "exam")
+        assert (await eve.next("presence:update"))["online"] is True
+        await profiles.erase("ada", TIMEOUT)
+        await lasting.live.presence.erased("ada")
+        news = await eve.next("presence:update")
+        assert (news["online"], "note" in news) == (False, False)
+        for status in Status:
+            with pytest.raises(AppError) as caught:
+                await visit(lasting, status)
+            assert caught.value.code is Code.ERASED
+        assert await told(eve, lasting) == []
+        assert not {"visit:ada", "seen:ada"} & await kept(lasting)
+
+
 # --- outages ------------------------------------------------------------------------------
 
 
@@ -240,6 +269,7 @@ async def test_with_redis_away_the_status_is_kept_and_nothing_fails(
         assert not served.live.presence.reachable
         assert (await visit(served, Status.OFFLINE))["online"] is False
         assert (await visit(served, Status.AWAY))["online"] is False
+        await served.live.presence.erased("bob")
         assert await served.live.presence.profile("ada") != Profile()
         async with joined(served.url):
             assert (await visit(served, Status.BUSY))["devices"] == 1
@@ -256,6 +286,10 @@ async def test_with_redis_just_gone_hiding_is_kept_and_does_not_fail(
     with frozen(redis):
         assert (await visit(served, Status.OFFLINE))["online"] is False
     assert (await served.live.presence.profile("ada")).status is Status.OFFLINE
+    await eventually(lambda: served.live.presence.reachable)
+    with frozen(redis):
+        await served.live.presence.erased("bob")
+    assert not served.live.presence.reachable
 
 
 async def test_with_mongodb_away_a_visit_is_refused_and_leaves_no_trace(

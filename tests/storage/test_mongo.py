@@ -59,6 +59,9 @@ def calls(own: Mongo, schema: StatsSchema) -> dict[str, Call]:
         "presence read": lambda: profiles.read(["u"], TIMEOUT),
         "status": lambda: profiles.set_status("u", Status.AWAY, "", 1, TIMEOUT),
         "seen": lambda: profiles.seen({"u": 1}, TIMEOUT),
+        "presence held": lambda: profiles.holds("u", TIMEOUT),
+        "presence export": lambda: anext(profiles.export("u", TIMEOUT)),
+        "presence erase": lambda: profiles.erase("somebody else", TIMEOUT),
     }
 
 

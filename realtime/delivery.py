@@ -9,7 +9,7 @@ from domain.errors import AppError
 from domain.stats import Stats
 from realtime import protocol
 from realtime.connection import Connection, encoded_event_frame, event_frame
-from realtime.fanout import DOCUMENT, Fanout, Note
+from realtime.fanout import DOCUMENT, PRESENCE, Fanout, Note
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
 from realtime.presence import PresenceService
@@ -66,7 +66,7 @@ class Delivery:
         if note.kind == DOCUMENT:
             self._stats.forget(note.user, note.rev)
             self._deliver(note.user, note.rev, note.body, None)
-        else:
+        elif note.kind == PRESENCE:
             self._presence.deliver(note.user, note.body)
 
     def welcome(self, stats: Stats, joining: Connection) -> Document:

@@ -1,7 +1,8 @@
 """Between instances: a Redis channel per user, held only where somebody is interested.
 
-Messages are `kind origin rev payload`; the payload is the JSON that clients get. What is
-lost while Redis is away is made good by comparing revs, not by keeping it.
+Messages are `kind origin rev payload`; the payload is the JSON that clients get (of a profile
+there are two, see `pack` in realtime/profiles.py). What is lost while Redis is away is made good
+by comparing revs, not by keeping it; lost news of a profile come with the next change.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 DOCUMENT = b"D"
 PRESENCE = b"P"
+PROFILE = b"U"
 RETRY_AFTER = 0.5  # seconds
 READS_IN_A_ROW = 64
 SUBSCRIBE_WAIT = 1.0  # seconds that a join waits for its subscription

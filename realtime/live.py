@@ -12,11 +12,12 @@ from domain.identity import Identity
 from domain.stats import StatsSchema
 from realtime.delivery import Delivery
 from realtime.events import Events
-from realtime.fanout import Fanout
+from realtime.fanout import PROFILE, Fanout, Note
 from realtime.gateway import Gateway
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
 from realtime.presence import PresenceService
+from realtime.profiles import Profiles, pack, unpack
 from realtime.rooms import Rooms
 from realtime.stats import StatsService
 from realtime.transport import CorsOrigins
@@ -60,9 +61,10 @@ class Live:
         self._limits = limits
         self.gateway = Gateway(verify, client_address, limits, metrics, transports, cors_origins)
         self.rooms = Rooms(self._want, self._unwant)
+        self._profiles = Profiles(self.rooms)
         self._delivery = Delivery(self.rooms, self.gateway.io.wheel, limits, metrics)
         self.fanout = Fanout(
-            stores.link, instance, limits, metrics, self._delivery.note, self._delivery.gap
+            stores.link, instance, limits, metrics, self._heard, self._delivery.gap
         )
         self.stats = StatsService(
             stores.stats, schema, limits, metrics, clock, self._delivery.advance
@@ -109,6 +111,13 @@ class Live:
     def _unwant(self, user: str) -> None:
         self.fanout.unwant(user)
 
+    def _heard(self, note: Note) -> None:
+        """Another instance tells."""
+        if note.kind == PROFILE:
+            self._profiles.deliver(note.user, note.rev, *unpack(note.body))
+        else:
+            self._delivery.note(note)
+
     async def start(self) -> None:
         """Begin to serve."""
         self.gateway.io.start()
@@ -128,6 +137,15 @@ class Live:
             if (room := self.rooms.room(user)) is not None:  # some may be about to join
                 ended += self.gateway.end_each(room.members, SESSION_ENDED)
         return ended
+
+    def tell_profile(self, user: str, version: int, own: bytes, public: bytes) -> None:
+        """Send `user:profile:updated` to who is interested, on every instance.
+
+        The JSON object `own` is for the user's own connections, `public` for watchers. Never
+        waits; while Redis is away the other instances do not hear of it.
+        """
+        self._profiles.deliver(user, version, own, public)
+        self.fanout.publish(user, PROFILE, version, pack(own, public))
 
     async def drain(self, seconds: float) -> None:
         """Close the transports in batches spread over `seconds`, each a little off beat.

@@ -12,6 +12,7 @@ PRESENCE_UPDATE = "presence:update"
 CLIENT_UPDATE = "user:clientUpdate"
 DATA_UPDATED = "user:data:updated"
 USER_UPDATE = "user:update"
+PROFILE_UPDATED = "user:profile:updated"
 
 AUTH_REFRESH = "auth:refresh"
 AUTH_EXPIRED = "auth:expired"

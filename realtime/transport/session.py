@@ -3,8 +3,6 @@
 Private names of python-engineio 4.15.1 are used here and in engine.py, and only there.
 """
 
-import asyncio
-import binascii
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +13,7 @@ from engineio.async_socket import AsyncSocket
 
 from realtime.frames import Event, Packet, ProtocolError, attachments_due, parse_event
 from realtime.lane import Lane
+from realtime.transport.polling import attachment, next_packets, posted
 from realtime.transport.wire import (
     CONGESTED_BYTES,
     MAX_PENDING_BYTES,
@@ -31,8 +30,6 @@ from realtime.wheel import TICK, Timer
 if TYPE_CHECKING:
     from realtime.transport.engine import EngineServer
 
-MAX_PACKETS_PER_POST: Final = 1024
-MAX_PACKETS_PER_POLL: Final = 16
 MAX_LANE: Final = 1024  # packets of one connection that wait for an earlier one
 FAREWELL: Final = 2.0  # seconds that the last words wait for the next poll
 UPGRADE_TIMEOUT: Final = 10.0  # seconds for the probe, as in Engine.IO for Node
@@ -64,7 +61,7 @@ class Socket(AsyncSocket):
         self.alive_at = server.wheel.now
         self.namespaces: tuple[str, ...] = ()
         self.connect_attempts = 0
-        self._latest: dict[str, bytes] = {}
+        self._latest: dict[str, tuple[int, bytes]] = {}  # version and payload by key
         self._queued_bytes = 0
         self._due = 0  # attachments that have to come next
         self.partial: Packet | None = None
@@ -221,35 +218,22 @@ class Socket(AsyncSocket):
     async def handle_post_request(self, environ: dict[str, Any]) -> None:
         """Take one POST of long-polling; raises ProtocolError, which ends the session."""
         self.heard = True
-        try:
-            body = await environ["aiohttp.request"].read()
-        except Exception as error:  # too large, cut off, not what its headers say
-            raise self._bad_post() from error
-        if self.closed:
-            raise self._bad_post()
-        packets = body.split(b"\x1e")
-        if len(body) > self.server.max_http_buffer_size or len(packets) > MAX_PACKETS_PER_POST:
+        packets = await posted(environ["aiohttp.request"], self.server.max_http_buffer_size)
+        if packets is None or self.closed:
+            # The library answers 400 only for a session that it finds, and fails otherwise.
+            self.server.sockets.setdefault(self.sid, self)
             raise ProtocolError
         for packet in packets:
             if self.closed:
                 return
             self._receive_polled(packet)
 
-    def _bad_post(self) -> ProtocolError:
-        # The library answers 400 only for a session that it finds, and fails otherwise.
-        self.server.sockets.setdefault(self.sid, self)
-        return ProtocolError()
-
     def _receive_polled(self, packet: bytes) -> None:
         code = packet[:1]
         if code == b"4":
             self.receive_text(packet[1:])
         elif code == b"b":
-            try:
-                data = binascii.a2b_base64(packet[1:], strict_mode=True)
-            except ValueError as error:
-                raise ProtocolError from error
-            self.receive_binary(data)
+            self.receive_binary(attachment(packet))
         elif code == b"1":
             self.finish(self.server.reason.CLIENT_DISCONNECT)
         elif code != b"3":
@@ -266,14 +250,19 @@ class Socket(AsyncSocket):
         else:
             self._put(eio.Packet(eio.MESSAGE, payload[1:].decode()))
 
-    def send_latest(self, key: str, payload: bytes) -> None:
-        """Like `send_text`, but while the reader is behind only the newest per `key` waits."""
+    def send_latest(self, key: str, payload: bytes, version: int = 0) -> None:
+        """Like `send_text`, but while the reader is behind only the newest per `key` waits.
+
+        That is the last one given of the highest version.
+        """
         if self.writable:
             self.send_text(payload)
             return
-        if key in self._latest:
+        waiting = self._latest.get(key)
+        if waiting is not None:
             self.server.metrics.coalesced.inc()
-        self._latest[key] = payload
+        if waiting is None or version >= waiting[0]:
+            self._latest[key] = version, payload
 
     @property
     def writable(self) -> bool:
@@ -290,7 +279,7 @@ class Socket(AsyncSocket):
     def caught_up(self) -> None:
         """Send what `send_latest` held back, and let the endpoint go on."""
         latest, self._latest = self._latest, {}
-        for payload in latest.values():
+        for _, payload in latest.values():
             self.send_text(payload)
         if self.app is not None:
             self.app.caught_up()
@@ -341,20 +330,15 @@ class Socket(AsyncSocket):
             self.finish(TRANSPORT_CLOSE)
 
     async def poll(self) -> list[eio.Packet]:
-        """What waits for a long-poll, 16 packets at most; raises QueueEmpty after a heartbeat.
-
-        More would be refused by Python's Engine.IO client.
-        """
+        """What waits for a long-poll; raises QueueEmpty after a heartbeat."""
         self.heard = True
-        patience = self.server.ping_interval + self.server.ping_timeout
-        try:
-            packets = [await asyncio.wait_for(self.queue.get(), patience)]
-        except TimeoutError:
-            raise eio_exceptions.QueueEmpty from None
         if self._farewell is not None:
             self.finish(self._farewell)
-        while not self.queue.empty() and len(packets) < MAX_PACKETS_PER_POLL:
-            packets.append(self.queue.get_nowait())
+        try:
+            patience = self.server.ping_interval + self.server.ping_timeout
+            packets = await next_packets(self.queue, patience)
+        except TimeoutError:
+            raise eio_exceptions.QueueEmpty from None
         self._queued_bytes -= sum(len(pkt.encode(b64=True)) for pkt in packets)
         if not self.congested:
             self.caught_up()

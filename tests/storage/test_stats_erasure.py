@@ -20,7 +20,7 @@ from tests.storage.conftest import NewMongo
 from tests.storage.test_stats_memory import TIMEOUT, add, plus
 
 NOW = 1_700_000_000_000
-CHANGES = [
+CHANGES: list[Change] = [
     Patch({"xp": 1}, {}, []),
     Patch({}, {}, []),
     Patch({"xp": 1}, {"level": 2}, [1], op_of("phone", "op 1", b"content")),

@@ -106,8 +106,3 @@ def taken(field: str) -> AppError:
     """The refusal of an id, username or e-mail address that somebody has."""
     code, message = _TAKEN[field]
     return refuse_field(code, field, message)
-
-
-def erased() -> AppError:
-    """The refusal of whatever concerns an erased person."""
-    return AppError(Code.ERASED, "This person was erased and does not come back")

@@ -119,3 +119,8 @@ def _escaped(name: str) -> str:
 def refuse_field(code: Code, name: str, message: str) -> AppError:
     """An AppError about the one field `name`."""
     return AppError(code, f"{name[:64]}: {message}", [FieldError(pointer(name), message)])
+
+
+def erased() -> AppError:
+    """The refusal of whatever would show an erased person or bring them back."""
+    return AppError(Code.ERASED, "This person was erased and does not come back")

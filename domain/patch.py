@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from domain import oplog
-from domain.errors import AppError, Code, refuse_field
+from domain.errors import AppError, Code, erased, refuse_field
 from domain.ids import parse_id
 from domain.openjson import Number
 from domain.oplog import Op
@@ -17,7 +17,6 @@ from domain.stats import (
     as_number,
     canonical,
     check_times,
-    erased,
 )
 from domain.times import parse_time
 

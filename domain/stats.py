@@ -145,11 +145,6 @@ class Stats:
     erased: bool = False
 
 
-def erased() -> AppError:
-    """The refusal of whatever would bring an erased person's stats back, or show them."""
-    return AppError(Code.ERASED, "This person was erased and does not come back")
-
-
 class StatsSchema:
     """All fields of the document: the built-in ones and the app's own."""
 

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import orjson
 
 from domain import patch
-from domain.errors import AppError, Code
+from domain.errors import AppError, Code, erased
 from domain.patch import Change, Outcome
-from domain.stats import Stats, StatsSchema, erased
+from domain.stats import Stats, StatsSchema
 from realtime.connection import Connection
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics

@@ -7,8 +7,8 @@ from typing import Any
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import DuplicateKeyError
 
-from domain.accounts import Account, erased, taken
-from domain.errors import AppError, Code, refuse_field
+from domain.accounts import Account, taken
+from domain.errors import AppError, Code, erased, refuse_field
 from domain.identity import Role
 from domain.search import upper_bound
 from storage.indexes import Indexes

@@ -12,7 +12,7 @@ from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from domain.errors import AppError, Code
+from domain.errors import erased
 from domain.presence import Profile, Status
 from domain.times import iso
 from storage.mongo import Collection, Document, Mongo, available
@@ -54,7 +54,7 @@ class PresenceRepository:
         with available(timeout):
             refused = await self._write([_unless_erased(user, update)])
         if refused:
-            raise AppError(Code.ERASED, "This person was erased and does not come back")
+            raise erased()
 
     async def seen(self, users: Mapping[str, int], timeout: float) -> None:
         """Keep when each user was last seen (ms). The invisible were last seen before.

@@ -81,7 +81,7 @@ class TokenVerifier:
         identity = self._identity(token, key, claims)
         if identity.session_id is not None:
             await self._ask(identity)
-        if token not in self._verified and len(self._verified) >= MAX_VERIFIED:
+        if len(self._verified) >= MAX_VERIFIED:
             del self._verified[next(iter(self._verified))]
         self._verified[token] = key, identity
         return identity

@@ -54,12 +54,12 @@ class Keyring:
 
     def published(self) -> dict[str, Any]:
         """The public keys as a JWK Set (RFC 7517); a secret is not one."""
-        keys = (key for key in self._by_kid.values() if key.algorithm in _JWK)
         return {
             "keys": [
-                {**_members(key.public, key.algorithm), "kid": key.kid, "use": "sig"}
-                | {"alg": key.algorithm}
-                for key in keys
+                _members(key.public, key.algorithm)
+                | {"kid": key.kid, "use": "sig", "alg": key.algorithm}
+                for key in self._by_kid.values()
+                if key.algorithm in _JWK
             ]
         }
 
@@ -122,10 +122,9 @@ def keyring(settings: Settings) -> Keyring:
     keys = []
     for name, read, value in given:
         if value is not None:
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
             with naming(name):
-                keys.append(
-                    read(value.get_secret_value() if isinstance(value, SecretStr) else value)
-                )
+                keys.append(read(text))
     if not keys and settings.jwt_jwks_url is None:
         raise SettingsError(
             "JWT_SECRET is missing: set it to at least 32 random bytes "

@@ -26,6 +26,10 @@ from server.settings import Settings, SettingsError, naming
 NAME = "livetally"
 """`iss` and `aud` of the tokens signed here, where none are configured."""
 
+CLOCK_SKEW = 5
+"""Seconds that another instance's clock may be behind without its taking a token for one from the
+future."""
+
 _JWK: dict[str, Any] = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
 _MEMBERS = ("crv", "e", "kty", "n", "x", "y")  # that make up a public key, in this order
 
@@ -152,7 +156,7 @@ class Signer:
         claims = self._fixed | {
             "sub": user,
             "role": role.value,
-            "iat": now,
+            "iat": now - CLOCK_SKEW,
             "exp": expires_at,
             "jti": secrets.token_urlsafe(16),
         }

@@ -21,7 +21,16 @@ from cryptography.hazmat.primitives.serialization import (
 from domain.identity import Role
 from server.serve import with_secret
 from server.settings import Settings, SettingsError, load
-from server.signing import Signer, keyring, mint, private_key, secret_key, signer_of, thumbprint
+from server.signing import (
+    CLOCK_SKEW,
+    Signer,
+    keyring,
+    mint,
+    private_key,
+    secret_key,
+    signer_of,
+    thumbprint,
+)
 from tests.commands import command, path_of
 from tests.issuer import Key
 from tests.tokens import SECRET
@@ -55,7 +64,7 @@ def test_a_token_names_its_key_and_says_who_for_whom_and_until_when() -> None:
     assert claims == {
         "sub": "ada",
         "role": "service",
-        "iat": expires_at - 900,
+        "iat": expires_at - 900 - CLOCK_SKEW,
         "exp": expires_at,
         "iss": "livetally",
         "aud": "livetally",

@@ -15,7 +15,7 @@ The live backend for games and learning apps. These are its routes; its events a
 Socket.IO at the path `/socket.io`.
 
 Tokens go into `Authorization: Bearer …`, never into the query string. Bodies are JSON of at most
-{MAX_BODY // 1024} KiB, `gzip` and `deflate` included, and unknown fields are refused by name;
+{MAX_BODY // 1024} KiB, which may come as `gzip` or `deflate`. Unknown fields are refused by name;
 answers may get new fields with a later version. Refusals are `application/problem+json`
 (RFC 9457), and `code` says which: the codes stand with each route. Every `GET` answers `HEAD` too.
 """

@@ -20,7 +20,6 @@ from tests.serving import Served, serving
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
-METHODS = {"get", "post", "put", "delete"}
 STATS = "/api/users/{userId}/stats"
 PATCH = "/api/users/data/patch"
 UPDATE = "/api/users/updateStats"

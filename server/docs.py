@@ -26,13 +26,12 @@ FILES = {
 }
 """All that is served below `/docs`, by its last name: where it is in `web/`, and its type."""
 
-CACHED = {"Cache-Control": "public, max-age=300"}
+PLAIN = {"Cache-Control": "public, max-age=300", "X-Content-Type-Options": "nosniff"}
 GUARDED = {
-    **CACHED,
+    **PLAIN,
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; style-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
@@ -65,11 +64,11 @@ class Docs:
 
     def __init__(self) -> None:
         self._files = read_files()
-        self._document = _served(b"{}", "application/json", CACHED)
+        self._document = _served(b"{}", "application/json", PLAIN)
 
     def publish(self, document: Mapping[str, Any]) -> None:
         """Serve `document` as `/openapi.json` from now on."""
-        self._document = _served(orjson.dumps(document), "application/json", CACHED)
+        self._document = _served(orjson.dumps(document), "application/json", PLAIN)
 
     def endpoints(self) -> list[Endpoint]:
         """Its routes, which are in the document like all others."""

@@ -15,7 +15,7 @@ The live backend for games and learning apps. These are its routes; its events a
 Socket.IO at the path `/socket.io`.
 
 Tokens go into `Authorization: Bearer …`, never into the query string. Bodies are JSON of at most
-{MAX_BODY // 1024} KiB, `gzip` and `deflate` included, and unknown fields are refused by name;
+{MAX_BODY // 1024} KiB, which may come as `gzip` or `deflate`. Unknown fields are refused by name;
 answers may get new fields with a later version. Refusals are `application/problem+json`
 (RFC 9457), and `code` says which: the codes stand with each route. Every `GET` answers `HEAD` too.
 """
@@ -69,14 +69,15 @@ _HEADERS = {
 
 
 def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
-    """The document of `endpoints`; raises ValueError when two of them have the same place."""
+    """The document of `endpoints`; raises ValueError when two have the same name."""
     schemas = Schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
+    named: set[str] = set()
     for endpoint in endpoints:
-        operations = paths.setdefault(endpoint.path, {})
-        if endpoint.method.lower() in operations:
-            raise ValueError(f"{endpoint.method} {endpoint.path} is there twice")
-        operations[endpoint.method.lower()] = _operation(endpoint, schemas)
+        if (name := operation_id(endpoint)) in named:
+            raise ValueError(f"{endpoint.method} {endpoint.path}: another one is called {name}")
+        named.add(name)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "livetally", "version": version, "description": DESCRIPTION},

@@ -117,7 +117,7 @@ def endpoints(schema: StatsSchema) -> list[Endpoint]:
             refuses=(*ACTING, Code.OP_ID_REUSED, Code.DEVICE_LIMIT),
             description=f"{OWN} With an `opId` the patch counts once, over REST and socket alike; "
             "without one each time that it arrives. After `unavailable` the outcome is unknown: "
-            "send the same patch again.",
+            "send the same patch again, with the same `opId`.",
         ),
         Endpoint(
             "POST",

@@ -168,8 +168,15 @@ async def _write(response: web.StreamResponse, record: Any) -> None:
 
 _TAG = "accounts"
 _LOGGED_IN = Answer("Logged in", LoggedInAnswer)
-_TAKEN = (Code.EMAIL_TAKEN, Code.USERNAME_TAKEN, Code.ID_TAKEN, Code.ERASED, Code.FORBIDDEN)
-_REFUSED = (Code.INVALID_CREDENTIALS, Code.FORBIDDEN)
+_TAKEN = (
+    Code.EMAIL_TAKEN,
+    Code.USERNAME_TAKEN,
+    Code.ID_TAKEN,
+    Code.ERASED,
+    Code.FORBIDDEN,
+    Code.OVERLOADED,
+)
+_REFUSED = (Code.INVALID_CREDENTIALS, Code.FORBIDDEN, Code.RATE_LIMITED, Code.OVERLOADED)
 _ENDED = Answer("How many sessions have ended", EndedAnswer)
 
 ENDPOINTS = [
@@ -226,7 +233,7 @@ ENDPOINTS = [
         {201: _LOGGED_IN},
         body=Guest,
         auth="none",
-        refuses=(Code.FORBIDDEN,),
+        refuses=(Code.FORBIDDEN, Code.RATE_LIMITED),
     ),
     Endpoint(
         "POST",
@@ -265,7 +272,7 @@ ENDPOINTS = [
         "Change the password; the other sessions end",
         {200: _ENDED},
         body=ChangePassword,
-        refuses=(Code.INVALID_CREDENTIALS, Code.ERASED),
+        refuses=(Code.INVALID_CREDENTIALS, Code.ERASED, Code.OVERLOADED),
     ),
     Endpoint(
         "GET",

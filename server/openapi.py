@@ -114,8 +114,8 @@ def refusals(endpoint: Endpoint) -> dict[int, list[Code]]:
 
 
 def operation_id(endpoint: Endpoint) -> str:
-    """A name for generated clients, such as `getUsersByUserIdStats`."""
-    words = re.sub(r"\{(\w+)\}", r"by-\1", endpoint.path.removeprefix("/api"))
+    """A name for generated clients, such as `getApiUsersByUserIdStats`."""
+    words = re.sub(r"\{(\w+)\}", r"by-\1", endpoint.path)
     parts = re.findall(r"[A-Za-z0-9]+", words)
     return endpoint.method.lower() + "".join(part[0].upper() + part[1:] for part in parts)
 

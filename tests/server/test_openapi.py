@@ -122,8 +122,9 @@ async def test_operation_ids_are_unique_and_those_that_clients_know(spec: Any) -
     ids = [operation["operationId"] for _, _, operation in operations(spec)]
     assert len(set(ids)) == len(ids)
     assert {
-        *("getUsersByUserIdStats", "postUsersDataPatch", "postUsersUpdateStats"),
-        *("postUsersStatsBatch", "getHealth", "getHealthLive", "getHealthReady", "getMetrics"),
+        *("getApiUsersByUserIdStats", "postApiUsersDataPatch"),
+        *("postApiUsersUpdateStats", "postApiUsersStatsBatch"),
+        *("getHealth", "getHealthLive", "getHealthReady", "getMetrics"),
         *("getOpenapiJson", "getDocs", "getDocsByFile"),
     } <= {*ids}
 

@@ -56,7 +56,7 @@ def username_key(username: str) -> str:
     Case does not count, nor does the script of letters that look alike, nor the script of
     digits; accents, spaces and punctuation do. The digits 0 and 1 are as the letters o and
     l, but I is not l: of 13,952 first names 1.1 % would collide (Ian and Lan, Karl and
-    Kari), and without it no two names of Latin letters only do.
+    Kari), while without it no two names of the letters a to z do.
     A letter has one look-alike: Greek nu counts as n, although it is small like v.
     """
     key = username

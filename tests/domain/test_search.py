@@ -4,7 +4,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import AppError, Code
@@ -123,8 +123,8 @@ def test_every_prefix_from_every_word_finds_a_text(text: str, data: st.DataObjec
     rest = " ".join(parts[start:])
     query = rest[: data.draw(st.integers(2, KEY_LENGTH))]
     # Half an expanded letter is no query that anyone could type.
-    assume(len(query.strip()) >= 2 and normalised(query) == query.strip())
-    assert finds(query, text)
+    typed = len(query.strip()) >= 2 and normalised(query) == query.strip()
+    assert not typed or finds(query, text)
 
 
 # --- the query ------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ edges = st.text("\0a\x7f\x80\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff",
 def test_a_string_is_in_the_range_if_and_only_if_it_begins_so(
     prefix: str, data: st.DataObject
 ) -> None:
-    assume(prefix.strip("\U0010ffff"))
+    prefix = "a" + prefix if not prefix.strip("\U0010ffff") else prefix
     bound = upper_bound(prefix)
     text = data.draw(
         edges

@@ -4,7 +4,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import AppError, Code
@@ -42,9 +42,14 @@ texts = near_names | st.text(max_size=70) | st.text(st.characters(exclude_catego
 
 @st.composite
 def usernames(draw: st.DrawFn) -> str:
-    text = draw(near_names)
-    assume(fault_of(parse_username, text) is None)
-    return parse_username(text)
+    """A stored name: what is drawn, without the characters that would have it refused."""
+    letters = draw(st.sampled_from(SCRIPTS))
+    first = draw(st.sampled_from(letters)) * 2
+    name = "12" if refused(first) else first
+    for char in draw(st.text(st.sampled_from(letters + PIECES), max_size=12)):
+        if not refused(name + char):
+            name += char
+    return parse_username(name)
 
 
 # --- what is stored -------------------------------------------------------------------------
@@ -266,10 +271,8 @@ def test_any_text_has_a_stable_key(text: str) -> None:
 
 @given(usernames())
 def test_case_makes_no_difference_to_the_key(name: str) -> None:
-    assume(not refused(name.upper()))
-    assume(not refused(name.lower()))
-    assert same(name.upper(), name.lower())
-    assert same(name.upper(), name)
+    forms = [form for form in (name.upper(), name.lower()) if not refused(form)]
+    assert all(same(form, name) for form in forms)
 
 
 def test_case_makes_no_difference_for_any_letter() -> None:
@@ -284,7 +287,6 @@ def test_case_makes_no_difference_for_any_letter() -> None:
 
 @given(usernames())
 def test_a_name_has_one_key_however_it_is_composed(name: str) -> None:
-    assume(not refused(unicodedata.normalize("NFD", name)))
     assert same(unicodedata.normalize("NFD", name), name)
 
 

@@ -79,7 +79,7 @@ class ProfileBody(Payload):
     """
 
     id: Id | None = None
-    username: Username = ""
+    username: Username = Field(default_factory=str)  # a default would show in the schema
     email: Email | None = None
     name: DisplayName = ""
     bio: Bio = ""

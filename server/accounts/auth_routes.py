@@ -255,6 +255,7 @@ ENDPOINTS = [
         {200: _ENDED},
         body=LogOut,
         auth="optional",
+        refuses=(Code.MISSING_TOKEN,),
     ),
     Endpoint(
         "POST",

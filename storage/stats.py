@@ -151,17 +151,19 @@ class StatsRepository:
         found = await self._stats.find({"_id": {"$in": list(wanted)}}).to_list()
         overtaken, unknown = set(wanted), set()
         for doc in found:
+            if _is_tombstone(doc):
+                continue  # done before or not, nothing of it stands: to be read, and refused
             user, later = doc["_id"], doc["_v"] - wanted[doc["_id"]]
             if later >= MARKS:
                 unknown.add(user)
             if later >= MARKS or _mark(doc["_by"], later) == mark:
                 overtaken.discard(user)
-            elif not (stats := self._decode(doc)).erased:
-                self._remember(stats)  # what the next attempt builds on
+            else:
+                self._remember(self._decode(doc))  # what the next attempt builds on
         return Missed(overtaken, unknown)
 
     def _decode(self, doc: Document) -> Stats:
-        erased = doc.get("erased") is True  # an app's own field of that name is a number
+        erased = _is_tombstone(doc)
         return Stats(
             user_id=doc["_id"],
             values=self._schema.fill({} if erased else doc),
@@ -201,6 +203,10 @@ class StatsRepository:
             except DuplicateKeyError:  # a first write was faster: now there is what to replace
                 await self._stats.update_one({"_id": user_id}, erase, upsert=True)
         self._latest.pop(user_id, None)
+
+
+def _is_tombstone(doc: Document) -> bool:
+    return doc.get("erased") is True  # an app's own field of that name is a number
 
 
 _IS_ERASED: Document = {"$eq": ["$erased", True]}

@@ -121,9 +121,10 @@ async def test_a_service_that_acts_for_an_ended_user_is_closed_and_for_an_ended_
         assert served.live.end_sessions(["s1"], []) == 1
         await has_ended(ada)
         await goes_on(for_ada)
-        assert served.live.end_sessions([], ["ada"]) == 1
+        assert served.live.gateway.end([], ["ada"], "gone") == 1
         await has_ended(for_ada)
         await goes_on(for_bob)
+        assert served.metric("livetally_sockets_closed_total", reason="gone") == 1
 
 
 async def test_a_service_that_is_about_to_join_as_an_ended_user_is_closed(

@@ -153,6 +153,18 @@ async def test_a_write_upon_a_memory_is_overtaken_by_an_erasure(
     assert stats.recall(["u"]) == {}, "a tombstone is read, not remembered"
 
 
+async def test_a_write_upon_a_memory_of_long_ago_is_overtaken_and_not_unknown(
+    stats: StatsRepository, other: StatsRepository
+) -> None:
+    """More writes came after than there are marks; of an erased person that does not matter."""
+    await add(stats, "u")
+    [old] = stats.recall(["u"]).values()
+    for _ in range(20):
+        await add(other, "u")
+    await other.erase("u", TIMEOUT)
+    assert await stats.write([(old, plus(old))], TIMEOUT) == Missed({"u"}, set())
+
+
 async def test_in_a_mixed_batch_only_the_erased_are_overtaken(stats: StatsRepository) -> None:
     users = [f"u{n}" for n in range(20)]
     await add(stats, *users[::2])

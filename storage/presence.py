@@ -10,7 +10,7 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError
 
 from domain.errors import erased
 from domain.presence import Profile, Status
@@ -87,14 +87,8 @@ class PresenceRepository:
 
     async def erase(self, user_id: str, timeout: float) -> None:
         """Put the tombstone in place of whatever is kept."""
-        with available(timeout):
-            try:
-                await self._bury(user_id)
-            except DuplicateKeyError:  # the user's first document was written meanwhile
-                await self._bury(user_id)
-
-    async def _bury(self, user: str) -> None:
-        await self._presence.replace_one({"_id": user}, {"erased": True}, upsert=True)
+        with available(timeout):  # an upsert by `_id` alone is retried by MongoDB itself
+            await self._presence.replace_one({"_id": user_id}, {"erased": True}, upsert=True)
 
     async def _write(self, operations: Sequence[UpdateOne]) -> Sequence[UpdateOne]:
         """Write all; answers what tombstones have refused.

@@ -162,11 +162,12 @@ async def test_an_erasure_among_many_writes_leaves_only_the_tombstone(
             await asyncio.sleep(0.01 * known)
             await several[n].erase("u", TIMEOUT)
 
-        codes, *_ = await asyncio.gather(
-            asyncio.gather(*(writing(n) for n in range(12))),
-            *(several[n % 4].seen({"u": n}, TIMEOUT) for n in range(12)),
-            *(erasing(n) for n in range(3)),
-        )
+        async with asyncio.timeout(2 * TIMEOUT):
+            codes, *_ = await asyncio.gather(
+                asyncio.gather(*(writing(n) for n in range(12))),
+                *(several[n % 4].seen({"u": n}, TIMEOUT) for n in range(12)),
+                *(erasing(n) for n in range(3)),
+            )
         assert set(codes) == {Code.ERASED}
         assert [doc for doc in await stored(mongo) if doc["_id"] == "u"] == [TOMBSTONE]
         await refused(several[3], Status.ONLINE)

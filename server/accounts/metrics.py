@@ -23,8 +23,3 @@ class AccountMetrics:
             "Password hashes under way or waiting for a thread",
             registry=registry,
         )
-        self.ended = Counter(
-            "livetally_sessions_ended_sockets",
-            "Connections closed because their session has ended",
-            registry=registry,
-        )

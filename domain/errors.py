@@ -31,6 +31,11 @@ class Code(StrEnum):
     USERNAME_TAKEN = "username_taken"
     EMAIL_TAKEN = "email_taken"
     OP_ID_REUSED = "op_id_reused"
+    OPERATION_ID_REUSED = "operation_id_reused"
+    ENTITY_MISSING = "entity_missing"
+    PARENT_MISSING = "parent_missing"
+    ENTITY_LIMIT = "entity_limit"
+    FULL_SYNC_REQUIRED = "full_sync_required"
     DEVICE_LIMIT = "device_limit"
     SOCKET_LIMIT = "socket_limit"
     WATCH_LIMIT = "watch_limit"
@@ -46,6 +51,8 @@ class Code(StrEnum):
 
 RETRYABLE = frozenset(
     {
+        Code.ENTITY_MISSING,
+        Code.PARENT_MISSING,
         Code.RATE_LIMITED,
         Code.TOO_MANY_IN_FLIGHT,
         Code.OVERLOADED,

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 DOCUMENT = b"D"
 PRESENCE = b"P"
 PROFILE = b"U"
+SYNC = b"S"
 RETRY_AFTER = 0.5  # seconds
 READS_IN_A_ROW = 64
 SUBSCRIBE_WAIT = 1.0  # seconds that a join waits for its subscription

@@ -10,9 +10,10 @@ from aiohttp import web
 
 from domain.identity import Identity
 from domain.stats import StatsSchema
+from realtime import sync
 from realtime.delivery import Delivery
 from realtime.events import Events
-from realtime.fanout import PROFILE, Fanout, Note
+from realtime.fanout import PROFILE, SYNC, Fanout, Note
 from realtime.gateway import Gateway
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
@@ -20,6 +21,7 @@ from realtime.presence import PresenceService
 from realtime.profiles import Profiles, pack, unpack
 from realtime.rooms import Rooms
 from realtime.stats import StatsService
+from realtime.sync import SyncNews
 from realtime.transport import CorsOrigins
 from storage.presence import PresenceRepository
 from storage.redis import RedisLink
@@ -62,6 +64,7 @@ class Live:
         self.gateway = Gateway(verify, client_address, limits, metrics, transports, cors_origins)
         self.rooms = Rooms(self._want, self._unwant)
         self._profiles = Profiles(self.rooms)
+        self._sync = SyncNews(self.rooms)
         self._delivery = Delivery(self.rooms, self.gateway.io.wheel, limits, metrics)
         self.fanout = Fanout(
             stores.link, instance, limits, metrics, self._heard, self._delivery.gap
@@ -115,6 +118,8 @@ class Live:
         """Another instance tells."""
         if note.kind == PROFILE:
             self._profiles.deliver(note.user, note.rev, *unpack(note.body))
+        elif note.kind == SYNC:
+            self._sync.deliver(note.user, note.rev, note.body)
         else:
             self._delivery.note(note)
 
@@ -146,6 +151,12 @@ class Live:
         """
         self._profiles.deliver(user, version, own, public)
         self.fanout.publish(user, PROFILE, version, pack(own, public))
+
+    def tell_sync(self, user: str, stamp: int, device_id: str) -> None:
+        """Send `sync:changed` to the user's other devices, on every instance."""
+        packed = sync.pack(device_id, stamp)
+        self._sync.deliver(user, stamp, packed)
+        self.fanout.publish(user, SYNC, stamp, packed)
 
     async def drain(self, seconds: float) -> None:
         """Close the transports in batches spread over `seconds`, each a little off beat.

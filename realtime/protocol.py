@@ -13,6 +13,7 @@ CLIENT_UPDATE = "user:clientUpdate"
 DATA_UPDATED = "user:data:updated"
 USER_UPDATE = "user:update"
 PROFILE_UPDATED = "user:profile:updated"
+SYNC_CHANGED = "sync:changed"
 
 AUTH_REFRESH = "auth:refresh"
 AUTH_EXPIRED = "auth:expired"

@@ -1,10 +1,22 @@
-"""Who asks over REST, counted against their limit."""
+"""Who asks over REST, counted against their limit, and what their query says."""
+
+from typing import TypeVar
 
 from aiohttp import web
 
 from domain.errors import AppError, Code
 from domain.identity import Identity, refuse_query_token
+from domain.parsing import Query, parse
 from server.keys import LIMITS, VERIFIER
+
+Q = TypeVar("Q", bound=Query)
+
+
+def read_query(model: type[Q], request: web.Request) -> Q:
+    """The query string as a model; raises AppError naming the parameter."""
+    if len(set(request.query)) != len(request.query):
+        raise AppError(Code.INVALID_VALUE, "A parameter is there twice")
+    return parse(model, dict(request.query))
 
 
 async def identify(request: web.Request) -> Identity:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from domain.errors import AppError, Code
 from domain.identity import Identity
+from domain.sync.entities import BUILT_IN, EntityTypes
 from realtime.live import Live, Stores
 from server import stats, well_known
 from server.accounts import auth_routes, profile_routes
@@ -30,6 +31,7 @@ from server.keys import (
     LIVE,
     METRICS,
     SETTINGS,
+    SYNC,
     VERIFIER,
 )
 from server.limits import RequestLimits
@@ -39,11 +41,16 @@ from server.openapi import document
 from server.problems import MAX_BODY, Handler, add_request_id, problems, request_id
 from server.settings import Settings, naming
 from server.signing import keyring, signer_of
+from server.sync import routes as sync_routes
+from server.sync.metrics import SyncMetrics
+from server.sync.service import SyncService
+from storage.indexes import Indexes
 from storage.mongo import Mongo
 from storage.names import RedisNames
 from storage.presence import PresenceRepository
 from storage.redis import RedisLink
 from storage.stats import StatsRepository
+from storage.sync import SyncRepository
 
 log = logging.getLogger(__name__)
 
@@ -106,13 +113,19 @@ def create_app(settings: Settings) -> web.Application:
         transports=settings.transports,
         cors_origins="*" if "*" in settings.cors_origin else cors.allowed,
     )
+    indexes = Indexes(mongo)
+    sync_kept = SyncRepository(mongo, indexes, round(settings.sync_log_kept * 1000))
+    sync = SyncService(
+        EntityTypes(BUILT_IN), sync_kept, live, settings, SyncMetrics(metrics.registry), now_ms
+    )
     accounts = Accounts(
         settings,
         mongo,
+        indexes,
         link,
         live,
         signer_of(settings),
-        others=[stats_kept, presence_kept],
+        others=[stats_kept, presence_kept, sync_kept],
         on_end=end_here,
         registry=metrics.registry,
         clock=now_ms,
@@ -132,6 +145,7 @@ def create_app(settings: Settings) -> web.Application:
     app[METRICS] = metrics
     app[LIVE] = live
     app[ACCOUNTS] = accounts
+    app[SYNC] = sync
     app[HEALTH] = health
     app[DRAINING] = draining
     app.on_response_prepare.append(add_request_id)
@@ -141,6 +155,7 @@ def create_app(settings: Settings) -> web.Application:
         *auth_routes.ENDPOINTS,
         *profile_routes.ENDPOINTS,
         *stats.endpoints(schema),
+        *sync_routes.ENDPOINTS,
         *health.endpoints(),
         *metrics.endpoints(),
         *well_known.ENDPOINTS,
@@ -160,11 +175,13 @@ def create_app(settings: Settings) -> web.Application:
     async def running(_: web.Application) -> AsyncIterator[None]:
         await live.start()
         accounts.start()
+        sync.start()
         await health.start()
         metrics.start()
         yield
         await metrics.stop()
         await health.stop()
+        await sync.stop()
         await accounts.stop()
         await live.stop()
 

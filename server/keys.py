@@ -12,6 +12,7 @@ from server.limits import RequestLimits
 from server.metrics import HttpMetrics
 from server.settings import Settings
 from server.signing import Keyring
+from server.sync.service import SyncService
 
 SETTINGS = web.AppKey("settings", Settings)
 KEYRING = web.AppKey("keyring", Keyring)
@@ -20,5 +21,6 @@ LIMITS = web.AppKey("limits", RequestLimits)
 METRICS = web.AppKey("metrics", HttpMetrics)
 LIVE = web.AppKey("live", Live)
 ACCOUNTS = web.AppKey("accounts", Accounts)
+SYNC = web.AppKey("sync", SyncService)
 HEALTH = web.AppKey("health", Health)
 DRAINING = web.AppKey("draining", asyncio.Event)

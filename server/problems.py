@@ -41,6 +41,11 @@ STATUS: dict[Code, int] = {
     Code.USERNAME_TAKEN: 409,
     Code.EMAIL_TAKEN: 409,
     Code.OP_ID_REUSED: 409,
+    Code.OPERATION_ID_REUSED: 409,
+    Code.ENTITY_MISSING: 409,
+    Code.PARENT_MISSING: 409,
+    Code.ENTITY_LIMIT: 409,
+    Code.FULL_SYNC_REQUIRED: 410,
     Code.DEVICE_LIMIT: 409,
     Code.SOCKET_LIMIT: 409,
     Code.ERASED: 410,
@@ -173,15 +178,14 @@ def _translated(request: web.Request, error: web.HTTPException) -> web.Response:
     return response
 
 
-async def read_json(request: web.Request) -> Any:
-    """The body as JSON; raises AppError `invalid_json` or `payload_too_large`."""
-    try:
-        body = await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise _too_large() from None
-    except (RequestPayloadError, ValueError, ConnectionResetError):
-        raise AppError(Code.BAD_REQUEST, "The body does not match its headers") from None
-    body = _decompressed(body, request.headers.get("Content-Encoding", "identity").lower())
+async def read_json(request: web.Request, limit: int = MAX_BODY) -> Any:
+    """The body as JSON, at most `limit` bytes of it, inflated too.
+
+    Raises AppError `invalid_json` or `payload_too_large`.
+    """
+    body = await _read(request, limit)
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    body = _decompressed(body, encoding, limit)
     if not body:
         raise AppError(Code.INVALID_JSON, "The body is empty; send a JSON object")
     try:
@@ -190,22 +194,36 @@ async def read_json(request: web.Request) -> Any:
         raise AppError(Code.INVALID_JSON, f"The body is not JSON: {error.msg}") from None
 
 
-def _decompressed(body: bytes, encoding: str) -> bytes:
+async def _read(request: web.Request, limit: int) -> bytes:
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise _too_large(limit)
+    except (RequestPayloadError, ValueError, ConnectionResetError):
+        raise AppError(Code.BAD_REQUEST, "The body does not match its headers") from None
+    return bytes(body)
+
+
+def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     if encoding == "identity":
         return body
     if encoding not in ("gzip", "deflate"):
         raise AppError(Code.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding is gzip, deflate or none")
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip, as its header says
     try:
-        unpacked = unpacker.decompress(body, MAX_BODY + 1)
+        unpacked = unpacker.decompress(body, limit + 1)
     except zlib.error:
         raise AppError(Code.BAD_REQUEST, f"The body is not {encoding}") from None
-    if len(unpacked) > MAX_BODY:
-        raise _too_large()
+    if len(unpacked) > limit:
+        raise _too_large(limit)
     if not unpacker.eof:
         raise AppError(Code.BAD_REQUEST, f"The {encoding} body is cut off")
     return unpacked
 
 
-def _too_large() -> AppError:
-    return AppError(Code.PAYLOAD_TOO_LARGE, f"The body must be at most {MAX_BODY} bytes")
+def _too_large(limit: int) -> AppError:
+    return AppError(Code.PAYLOAD_TOO_LARGE, f"The body must be at most {limit} bytes")

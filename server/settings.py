@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     connections_per_second: Limit = 100
     max_connections: Limit = 20_000
 
+    sync_log_kept: Seconds = 90 * 86_400.0
+    sync_tombstones_kept: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = 0.0
+    sync_max_entities: Limit = 100_000
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
 

@@ -5,7 +5,7 @@ import asyncio
 from pymongo import IndexModel
 
 from storage.mongo import Mongo, available
-from storage.names import SESSIONS, USERS
+from storage.names import SESSIONS, SYNC_ENTITIES, SYNC_LOG, USERS
 
 _PRESENT = {"$exists": True}
 
@@ -27,6 +27,14 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("userId", 1)]),
         IndexModel([("expiresAt", 1)], expireAfterSeconds=0),
         IndexModel([("endedAt", 1)], partialFilterExpression={"endedAt": _PRESENT}),
+    ],
+    SYNC_ENTITIES: [
+        IndexModel([("user", 1), ("stamp", 1), ("_id", 1)]),
+        IndexModel([("stamp", 1)], partialFilterExpression={"deletedAt": {"$type": "date"}}),
+    ],
+    SYNC_LOG: [
+        IndexModel([("user", 1), ("stamp", -1), ("_id", 1)]),
+        IndexModel([("goesAt", 1)], expireAfterSeconds=0),
     ],
 }
 

@@ -1,13 +1,14 @@
 """The connection to MongoDB, with one way to fail: AppError `unavailable`."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, ReadPreference
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -16,6 +17,8 @@ from pymongo.write_concern import WriteConcern
 from domain.errors import AppError, Code
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
@@ -56,6 +59,17 @@ class Mongo:
             hello = await self._client.admin.command("hello")
             if not hello.get("isWritablePrimary"):
                 raise AppError(Code.UNAVAILABLE, "The database has no primary right now")
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncClientSession]:
+        """A session whose reads all see the same moment."""
+        async with self._client.start_session(snapshot=True) as session:
+            yield session
+
+    async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+        """Carry out `work` in one transaction, again from its start when it met another one."""
+        async with self._client.start_session() as session:
+            return await session.with_transaction(work)
 
     async def close(self) -> None:
         """Close all connections."""

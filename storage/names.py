@@ -4,6 +4,10 @@ STATS = "stats"
 PRESENCE = "presence"
 USERS = "users"
 SESSIONS = "sessions"
+SYNC_HEADS = "sync_heads"
+SYNC_ENTITIES = "sync_entities"
+SYNC_LOG = "sync_log"
+META = "meta"
 
 
 class RedisNames:

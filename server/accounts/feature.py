@@ -30,6 +30,7 @@ class Accounts:
         self,
         settings: Settings,
         mongo: Mongo,
+        indexes: Indexes,
         link: RedisLink,
         live: Live,
         signer: Signer | None,
@@ -39,7 +40,6 @@ class Accounts:
         clock: Callable[[], int],
     ) -> None:
         metrics = AccountMetrics(registry)
-        indexes = Indexes(mongo)
         repository = AccountRepository(mongo, indexes)
         kept_sessions = SessionRepository(mongo, indexes)
         self.passwords = passwords_of(settings)

@@ -1,17 +1,16 @@
 """`/users`: profiles, search and status."""
 
-from typing import TypeVar
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from domain.accounts import Account
-from domain.errors import AppError, Code
+from domain.errors import Code
 from domain.ids import parse_id
-from domain.parsing import Query, parse
+from domain.parsing import parse
 from domain.profiles import ProfileBody, parse_profile
 from domain.search import parse_query
-from server.access import identify
+from server.access import identify, read_query
 from server.accounts.models import (
     FoundUsers,
     Page,
@@ -28,17 +27,8 @@ from server.endpoints import Answer, Endpoint
 from server.keys import ACCOUNTS
 from server.problems import read_json
 
-Q = TypeVar("Q", bound=Query)
-
 OWN = {"Cache-Control": "private, no-cache"}
 VERSION = {"ETag": "the profile's version, for If-Match"}
-
-
-def read_query(model: type[Q], request: web.Request) -> Q:
-    """The query string as a model; raises AppError naming the parameter."""
-    if len(set(request.query)) != len(request.query):
-        raise AppError(Code.INVALID_VALUE, "A parameter is there twice")
-    return parse(model, dict(request.query))
 
 
 async def show(request: web.Request) -> web.Response:

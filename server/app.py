@@ -12,7 +12,6 @@ from aiohttp import web
 
 from domain.errors import AppError, Code
 from domain.identity import Identity
-from domain.sync.entities import BUILT_IN, EntityTypes
 from realtime.live import Live, Stores
 from server import stats, well_known
 from server.accounts import auth_routes, profile_routes
@@ -44,6 +43,7 @@ from server.signing import keyring, signer_of
 from server.sync import routes as sync_routes
 from server.sync.metrics import SyncMetrics
 from server.sync.service import SyncService
+from server.sync.types import entity_types
 from storage.indexes import Indexes
 from storage.mongo import Mongo
 from storage.names import RedisNames
@@ -116,7 +116,7 @@ def create_app(settings: Settings) -> web.Application:
     indexes = Indexes(mongo)
     sync_kept = SyncRepository(mongo, indexes, round(settings.sync_log_kept * 1000))
     sync = SyncService(
-        EntityTypes(BUILT_IN), sync_kept, live, settings, SyncMetrics(metrics.registry), now_ms
+        entity_types(settings), sync_kept, live, settings, SyncMetrics(metrics.registry), now_ms
     )
     accounts = Accounts(
         settings,

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     connections_per_second: Limit = 100
     max_connections: Limit = 20_000
 
+    sync_types: str | None = None
     sync_log_kept: Seconds = 90 * 86_400.0
     sync_tombstones_kept: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = 0.0
     sync_max_entities: Limit = 100_000

@@ -8,6 +8,9 @@ SYNC_HEADS = "sync_heads"
 SYNC_ENTITIES = "sync_entities"
 SYNC_LOG = "sync_log"
 META = "meta"
+QUEUE_HEADS = "queue_heads"
+QUEUE = "sync_queue"
+RESOURCES = "resources"
 
 
 class RedisNames:

@@ -36,6 +36,8 @@ class Code(StrEnum):
     PARENT_MISSING = "parent_missing"
     ENTITY_LIMIT = "entity_limit"
     FULL_SYNC_REQUIRED = "full_sync_required"
+    QUEUE_FULL = "queue_full"
+    ITEM_BUSY = "item_busy"
     DEVICE_LIMIT = "device_limit"
     SOCKET_LIMIT = "socket_limit"
     WATCH_LIMIT = "watch_limit"

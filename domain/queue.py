@@ -55,14 +55,6 @@ class AddBody(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What an item is about: a path, and the id of a document; both together are one chain."""
-
-    path: str
-    id: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Item:
     """One item; times in milliseconds.
 
@@ -95,6 +87,11 @@ class Item:
     content: bytes = b""
     lease: str | None = None
     lease_until: int = 0
+
+    @property
+    def chain(self) -> str:
+        """Equal for items about the same document: they are carried out in the order added."""
+        return f"{self.path} {self.target_id}"
 
     def document(self) -> dict[str, Any]:
         """As its user gets it."""

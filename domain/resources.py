@@ -1,6 +1,6 @@
 """Resources that users keep over REST and through the queue: a path, a model, its documents."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
@@ -102,35 +102,30 @@ class Resource:
     needed: tuple[str, ...]
     amount: str
 
-    def new(self, data: Mapping[str, Any], now: int) -> dict[str, Any]:
-        """The fields of a new document; raises AppError naming the field."""
-        fields = self.changed(data)
+    def parse(self, data: Mapping[str, Any]) -> Payload:
+        """What a client sends, without the server's own fields; raises AppError."""
+        return parse(self.model, without_bookkeeping(data))
+
+    def new(self, body: Payload, now: int) -> dict[str, Any]:
+        """The fields of a new document; raises AppError naming a field that is missing."""
+        fields = self.changed(body)
         for name in self.needed:
             if name not in fields:
                 raise refuse_field(Code.MISSING_FIELD, name, "is missing")
         fields.setdefault("date", iso(now))
         return fields
 
-    def changed(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that a partial change replaces; raises AppError naming the field."""
-        own = {name: value for name, value in data.items() if name not in BOOKKEEPING}
-        fields = parse(self.model, own).model_dump(by_alias=True, exclude_unset=True)
+    def changed(self, body: Payload) -> dict[str, Any]:
+        """The fields that a partial change replaces."""
+        fields = body.model_dump(by_alias=True, exclude_unset=True)
         if "date" in fields:
             fields["date"] = iso(fields["date"])
         return fields
 
 
-class Resources:
-    """The registered kinds, by name."""
-
-    def __init__(self, kinds: Iterable[Resource]) -> None:
-        self._kinds = {kind.name: kind for kind in kinds}
-
-    def __iter__(self) -> Iterator[Resource]:
-        return iter(self._kinds.values())
-
-    def __getitem__(self, name: str) -> Resource:
-        return self._kinds[name]
+def without_bookkeeping(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` without the fields of a pulled document that are the server's own."""
+    return {name: value for name, value in data.items() if name not in BOOKKEEPING}
 
 
 BUILT_IN = (

@@ -22,6 +22,7 @@ DOCUMENT = b"D"
 PRESENCE = b"P"
 PROFILE = b"U"
 SYNC = b"S"
+ITEM = b"I"
 RETRY_AFTER = 0.5  # seconds
 READS_IN_A_ROW = 64
 SUBSCRIBE_WAIT = 1.0  # seconds that a join waits for its subscription

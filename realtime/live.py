@@ -13,7 +13,7 @@ from domain.stats import StatsSchema
 from realtime import sync
 from realtime.delivery import Delivery
 from realtime.events import Events
-from realtime.fanout import PROFILE, SYNC, Fanout, Note
+from realtime.fanout import ITEM, PROFILE, SYNC, Fanout, Note
 from realtime.gateway import Gateway
 from realtime.limits import LiveLimits
 from realtime.metrics import Metrics
@@ -120,6 +120,8 @@ class Live:
             self._profiles.deliver(note.user, note.rev, *unpack(note.body))
         elif note.kind == SYNC:
             self._sync.deliver(note.user, note.rev, note.body)
+        elif note.kind == ITEM:
+            self._sync.deliver_item(note.user, note.body)
         else:
             self._delivery.note(note)
 
@@ -157,6 +159,11 @@ class Live:
         packed = sync.pack(device_id, stamp)
         self._sync.deliver(user, stamp, packed)
         self.fanout.publish(user, SYNC, stamp, packed)
+
+    def tell_item(self, user: str, body: bytes) -> None:
+        """Send `sync:item` with this JSON to the user's devices, on every instance."""
+        self._sync.deliver_item(user, body)
+        self.fanout.publish(user, ITEM, 0, body)
 
     async def drain(self, seconds: float) -> None:
         """Close the transports in batches spread over `seconds`, each a little off beat.

@@ -14,6 +14,7 @@ DATA_UPDATED = "user:data:updated"
 USER_UPDATE = "user:update"
 PROFILE_UPDATED = "user:profile:updated"
 SYNC_CHANGED = "sync:changed"
+SYNC_ITEM = "sync:item"
 
 AUTH_REFRESH = "auth:refresh"
 AUTH_EXPIRED = "auth:expired"

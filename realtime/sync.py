@@ -1,4 +1,4 @@
-"""News of sync: that something was pushed, to the user's other devices."""
+"""News of sync and of the sync queue to a user's devices."""
 
 import orjson
 
@@ -14,7 +14,7 @@ def pack(device_id: str, stamp: int) -> bytes:
 
 
 class SyncNews:
-    """Takes news of pushes to the connections here."""
+    """Takes news of pushes, and of ended items of the queue, to the connections here."""
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
@@ -30,3 +30,12 @@ class SyncNews:
         for member in room.members:
             if not pushed_by or member.device_id != pushed_by:
                 member.socket.send_latest(f"sync {user}", frame, stamp)
+
+    def deliver_item(self, user: str, body: bytes) -> None:
+        """Send `sync:item` to all of the user's connections here."""
+        room = self._rooms.room(user)
+        if room is None:
+            return
+        frame = encoded_event_frame(protocol.SYNC_ITEM, body)
+        for member in room.members:
+            member.socket.send_text(frame)

@@ -29,6 +29,8 @@ from server.keys import (
     LIMITS,
     LIVE,
     METRICS,
+    QUEUE,
+    RESOURCES,
     SETTINGS,
     SYNC,
     VERIFIER,
@@ -38,6 +40,13 @@ from server.logs import quiet_about_clients
 from server.metrics import HttpMetrics
 from server.openapi import document
 from server.problems import MAX_BODY, Handler, add_request_id, problems, request_id
+from server.queue import routes as queue_routes
+from server.queue.handlers import Handlers, built_in, own_handlers
+from server.queue.metrics import QueueMetrics
+from server.queue.service import QueueService
+from server.queue.worker import Worker
+from server.resources import routes as resource_routes
+from server.resources.service import ResourceService
 from server.settings import Settings, naming
 from server.signing import keyring, signer_of
 from server.sync import routes as sync_routes
@@ -48,9 +57,12 @@ from storage.indexes import Indexes
 from storage.mongo import Mongo
 from storage.names import RedisNames
 from storage.presence import PresenceRepository
+from storage.queue import QueueRepository
 from storage.redis import RedisLink
+from storage.resources import ResourceRepository
 from storage.stats import StatsRepository
 from storage.sync import SyncRepository
+from storage.units import Units
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +130,14 @@ def create_app(settings: Settings) -> web.Application:
     sync = SyncService(
         entity_types(settings), sync_kept, live, settings, SyncMetrics(metrics.registry), now_ms
     )
+    units = Units(mongo)
+    resources_kept = ResourceRepository(mongo, indexes)
+    queue_kept = QueueRepository(
+        mongo,
+        indexes,
+        round(settings.queue_completed_kept * 1000),
+        round(settings.queue_failed_kept * 1000),
+    )
     accounts = Accounts(
         settings,
         mongo,
@@ -125,11 +145,23 @@ def create_app(settings: Settings) -> web.Application:
         link,
         live,
         signer_of(settings),
-        others=[stats_kept, presence_kept, sync_kept],
+        others=[stats_kept, presence_kept, sync_kept, units, queue_kept, resources_kept],
         on_end=end_here,
         registry=metrics.registry,
         clock=now_ms,
     )
+    resources = ResourceService(resources_kept, units, now_ms)
+    queue_metrics = QueueMetrics(metrics.registry)
+    queue = QueueService(
+        queue_kept,
+        units,
+        Handlers([*built_in(resources, accounts.profiles), *own_handlers(settings)]),
+        live,
+        settings,
+        queue_metrics,
+        now_ms,
+    )
+    worker = Worker(queue, queue_kept, queue_metrics, now_ms)
     draining = asyncio.Event()
     health = Health(instance, mongo, link, live, now_ms, draining)
 
@@ -146,6 +178,8 @@ def create_app(settings: Settings) -> web.Application:
     app[LIVE] = live
     app[ACCOUNTS] = accounts
     app[SYNC] = sync
+    app[RESOURCES] = resources
+    app[QUEUE] = queue
     app[HEALTH] = health
     app[DRAINING] = draining
     app.on_response_prepare.append(add_request_id)
@@ -156,6 +190,8 @@ def create_app(settings: Settings) -> web.Application:
         *profile_routes.ENDPOINTS,
         *stats.endpoints(schema),
         *sync_routes.ENDPOINTS,
+        *queue_routes.ENDPOINTS,
+        *resource_routes.ENDPOINTS,
         *health.endpoints(),
         *metrics.endpoints(),
         *well_known.ENDPOINTS,
@@ -176,11 +212,13 @@ def create_app(settings: Settings) -> web.Application:
         await live.start()
         accounts.start()
         sync.start()
+        worker.start()
         await health.start()
         metrics.start()
         yield
         await metrics.stop()
         await health.stop()
+        await worker.stop()
         await sync.stop()
         await accounts.stop()
         await live.stop()

@@ -10,6 +10,8 @@ from server.auth import TokenVerifier
 from server.health import Health
 from server.limits import RequestLimits
 from server.metrics import HttpMetrics
+from server.queue.service import QueueService
+from server.resources.service import ResourceService
 from server.settings import Settings
 from server.signing import Keyring
 from server.sync.service import SyncService
@@ -22,5 +24,7 @@ METRICS = web.AppKey("metrics", HttpMetrics)
 LIVE = web.AppKey("live", Live)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 SYNC = web.AppKey("sync", SyncService)
+RESOURCES = web.AppKey("resources", ResourceService)
+QUEUE = web.AppKey("queue", QueueService)
 HEALTH = web.AppKey("health", Health)
 DRAINING = web.AppKey("draining", asyncio.Event)

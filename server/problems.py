@@ -46,6 +46,8 @@ STATUS: dict[Code, int] = {
     Code.PARENT_MISSING: 409,
     Code.ENTITY_LIMIT: 409,
     Code.FULL_SYNC_REQUIRED: 410,
+    Code.QUEUE_FULL: 409,
+    Code.ITEM_BUSY: 409,
     Code.DEVICE_LIMIT: 409,
     Code.SOCKET_LIMIT: 409,
     Code.ERASED: 410,

@@ -91,6 +91,12 @@ class Settings(BaseSettings):
     sync_tombstones_kept: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = 0.0
     sync_max_entities: Limit = 100_000
 
+    queue_handlers: str | None = None
+    queue_lease: Seconds = 30.0
+    queue_first_attempt_after: Seconds = 60.0
+    queue_completed_kept: Seconds = 30 * 86_400.0
+    queue_failed_kept: Seconds = 90 * 86_400.0
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
 

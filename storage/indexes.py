@@ -5,7 +5,7 @@ import asyncio
 from pymongo import IndexModel
 
 from storage.mongo import Mongo, available
-from storage.names import SESSIONS, SYNC_ENTITIES, SYNC_LOG, USERS
+from storage.names import QUEUE, RESOURCES, SESSIONS, SYNC_ENTITIES, SYNC_LOG, USERS
 
 _PRESENT = {"$exists": True}
 
@@ -34,6 +34,23 @@ INDEXES: dict[str, list[IndexModel]] = {
     ],
     SYNC_LOG: [
         IndexModel([("user", 1), ("stamp", -1), ("_id", 1)]),
+        IndexModel([("goesAt", 1)], expireAfterSeconds=0),
+    ],
+    RESOURCES: [IndexModel([("user", 1), ("kind", 1), ("id", 1)])],
+    QUEUE: [
+        IndexModel([("user", 1), ("status", 1), ("priority", -1), ("number", 1)]),
+        IndexModel([("status", 1), ("after", 1), ("retryAt", 1)]),
+        IndexModel(
+            [("user", 1), ("after", 1)], partialFilterExpression={"after": {"$type": "string"}}
+        ),
+        IndexModel(
+            [("user", 1), ("chain", 1), ("number", -1)], partialFilterExpression={"open": True}
+        ),
+        IndexModel(
+            [("user", 1), ("operation", 1)],
+            unique=True,
+            partialFilterExpression={"operation": {"$type": "string"}},
+        ),
         IndexModel([("goesAt", 1)], expireAfterSeconds=0),
     ],
 }

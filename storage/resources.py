@@ -31,14 +31,17 @@ class ResourceRepository:
         self._indexes = indexes
 
     async def read(
-        self, user_id: str, kind: Resource, doc_id: str, timeout: float, unit: Unit | None = None
+        self, user_id: str, kind: Resource, doc_id: str, timeout: float
     ) -> Stored | None:
         """One document."""
-        session = None if unit is None else unit.session
         with available(timeout):
-            doc = await self._documents.find_one(
-                {"_id": _key(user_id, kind, doc_id)}, session=session
-            )
+            doc = await self._documents.find_one({"_id": _key(user_id, kind, doc_id)})
+        return None if doc is None else _decode(doc)
+
+    async def read_in(self, unit: Unit, kind: Resource, doc_id: str) -> Stored | None:
+        """One document of the unit's user, as the unit sees it."""
+        key = _key(unit.user_id, kind, doc_id)
+        doc = await self._documents.find_one({"_id": key}, session=unit.session)
         return None if doc is None else _decode(doc)
 
     async def page(
@@ -59,28 +62,35 @@ class ResourceRepository:
             "count": {"$sum": 1},
             "sum": {"$sum": f"$fields.{kind.amount}"},
         }
-        stages = [{"$match": {"user": user_id, "kind": kind.name}}, {"$group": group}]
+        stages: list[Document] = [
+            {"$match": {"user": user_id, "kind": kind.name}},
+            {"$group": group},
+        ]
         with available(timeout):
             found = await (await self._documents.aggregate(stages)).to_list()
         if not found:
             return 0, 0
         return found[0]["count"], number(Decimal128(str(found[0]["sum"])).to_decimal())
 
-    async def insert(self, user_id: str, kind: Resource, document: Stored, unit: Unit) -> None:
+    async def insert(self, unit: Unit, kind: Resource, document: Stored) -> None:
         """Add a document; raises AppError `id_taken`."""
         try:
-            await self._documents.insert_one(_encode(user_id, kind, document), session=unit.session)
+            await self._documents.insert_one(
+                _encode(unit.user_id, kind, document), session=unit.session
+            )
         except DuplicateKeyError:
             raise AppError(Code.ID_TAKEN, "There is a document of this id already") from None
 
-    async def replace(self, user_id: str, kind: Resource, document: Stored, unit: Unit) -> None:
+    async def replace(self, unit: Unit, kind: Resource, document: Stored) -> None:
         """Put `document` in the place of the one with its id."""
-        encoded = _encode(user_id, kind, document)
+        encoded = _encode(unit.user_id, kind, document)
         await self._documents.replace_one({"_id": encoded["_id"]}, encoded, session=unit.session)
 
-    async def delete(self, user_id: str, kind: Resource, doc_id: str, unit: Unit) -> None:
+    async def delete(self, unit: Unit, kind: Resource, doc_id: str) -> None:
         """Remove a document."""
-        await self._documents.delete_one({"_id": _key(user_id, kind, doc_id)}, session=unit.session)
+        await self._documents.delete_one(
+            {"_id": _key(unit.user_id, kind, doc_id)}, session=unit.session
+        )
 
     # --- a person's, see storage/holdings.py ----------------------------------------------
 

@@ -20,6 +20,7 @@ from domain.sync.entities import Key, Row
 from domain.sync.fold import Logged
 from domain.times import iso
 from storage.indexes import Indexes
+from storage.locks import UserLocks
 from storage.mongo import Collection, Document, Mongo, available
 from storage.names import META, SYNC_ENTITIES, SYNC_HEADS, SYNC_LOG
 
@@ -59,6 +60,7 @@ class SyncRepository:
         self._log: Collection = mongo.collection(SYNC_LOG)
         self._meta: Collection = mongo.collection(META)
         self._epoch: str | None = None
+        self._locks = UserLocks()
 
     async def epoch(self, timeout: float) -> str:
         """What tells this database from others, restored ones included."""
@@ -112,9 +114,10 @@ class SyncRepository:
             await self._store(user_id, result, now, session)
             return True
 
-        with available(timeout):
-            while not await self._mongo.transaction(work):
-                await self._begin(user_id)
+        async with self._locks.held(user_id, timeout):
+            with available(timeout):
+                while not await self._mongo.transaction(work):
+                    await self._begin(user_id)
 
     async def _begin(self, user_id: str) -> None:
         """A first push: outside of a transaction, which a concurrent first one would end."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from domain.errors import erased
+from storage.locks import UserLocks
 from storage.mongo import Collection, Document, Mongo, available
 from storage.names import QUEUE_HEADS
 
@@ -35,6 +36,7 @@ class Units:
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
         self._heads: Collection = mongo.collection(QUEUE_HEADS)
+        self._locks = UserLocks()
 
     async def run(self, user_id: str, work: Callable[[Unit], Awaitable[T]], timeout: float) -> T:
         """Carry out `work`, perhaps several times but once in effect.
@@ -52,6 +54,15 @@ class Units:
                 raise erased()
             return (await work(Unit(user_id, head["number"], session)),)
 
+        async with self._locks.held(user_id, timeout):
+            return await self._run(user_id, step, timeout)
+
+    async def _run(
+        self,
+        user_id: str,
+        step: Callable[[AsyncClientSession], Awaitable[tuple[T] | None]],
+        timeout: float,
+    ) -> T:
         with available(timeout):
             while (result := await self._mongo.transaction(step)) is None:
                 # Outside of a transaction, which a concurrent first one would end.

@@ -1,11 +1,9 @@
 """Push and pull: a device's changes in, what is new to it out."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
 
 import orjson
 
@@ -76,7 +74,6 @@ class SyncService:
         self._most = settings.sync_max_entities
         self._metrics = metrics
         self._clock = clock
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._under_way = 0
         self._loop = Loop("tombstones", self._prune, PRUNE_EVERY)
         metrics.under_way.set_function(lambda: self._under_way)
@@ -136,9 +133,7 @@ class SyncService:
         changes = [one for one in parsed if isinstance(one, Change)]
         pushed = _Pushed([one for one in parsed if isinstance(one, Ack)])
         if changes:
-            lock = self._locks.setdefault(user_id, asyncio.Lock())
-            async with lock:
-                pushed = await self._store(user_id, parsed, changes)
+            pushed = await self._store(user_id, parsed, changes)
         for ack in pushed.acks:
             self._metrics.changes.labels(_outcome(ack)).inc()
         return pushed

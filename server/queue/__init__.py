@@ -1,0 +1,1 @@
+"""The sync queue over REST, its handlers and its worker."""

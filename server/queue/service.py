@@ -1,0 +1,271 @@
+"""The sync queue: items are added, claimed one by one, carried out in one step each."""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from domain.errors import AppError, Code
+from domain.queue import AddBody, Item, Method, Status, retry_delay
+from domain.stats import canonical
+from realtime.live import Live
+from server.queue.handlers import Handlers
+from server.queue.metrics import QueueMetrics
+from server.resources.service import Stale
+from server.settings import Settings
+from storage.queue import LeaseLost, QueueRepository
+from storage.units import Unit, Units
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 6.0  # seconds for the store
+AT_ONCE = 50  # items of one `/process`
+MAX_ITEMS = 5_000  # of one user, not completed
+NUMBERS = 1_000  # numbers of a unit: more than a bulk has items
+
+
+class QueueService:
+    """Adds, carries out, and lets users look after what failed."""
+
+    def __init__(
+        self,
+        repository: QueueRepository,
+        units: Units,
+        handlers: Handlers,
+        live: Live,
+        settings: Settings,
+        metrics: QueueMetrics,
+        clock: Callable[[], int],
+    ) -> None:
+        self._repository = repository
+        self._units = units
+        self._handlers = handlers
+        self._live = live
+        self._lease = round(settings.queue_lease * 1000)
+        self._patience = round(settings.queue_first_attempt_after * 1000)
+        self._metrics = metrics
+        self._clock = clock
+
+    # --- adding ---------------------------------------------------------------------------
+
+    async def add(self, user_id: str, bodies: Sequence[AddBody]) -> list[Item]:
+        """Add items, all or none; those added before under their operation id stay as they are.
+
+        Raises AppError `operation_id_reused`, `queue_full`, or what is wrong with one.
+        """
+        now = self._clock()
+        wished = [self._item(user_id, body, now) for body in bodies]
+        await self._repository.ready(TIMEOUT)
+        return await self._units.run(user_id, lambda unit: self._insert(unit, wished), TIMEOUT)
+
+    def _item(self, user_id: str, body: AddBody, now: int) -> Item:
+        item_id = str(uuid4())
+        path, method, target_id = self._handlers.endpoints.target(body, item_id, user_id)
+        content = canonical([path, method, body.data, body.base_version])
+        return Item(
+            id=item_id,
+            user_id=user_id,
+            number=0,
+            endpoint=body.endpoint,
+            path=path,
+            method=method,
+            target_id=target_id,
+            data=body.data,
+            created_at=now,
+            updated_at=now,
+            max_attempts=body.max_attempts,
+            priority=body.priority,
+            device_id=body.device_id,
+            base_version=None if method is Method.POST else body.base_version,
+            operation=body.operation_id,
+            content=hashlib.sha256(content.encode(errors="replace")).digest()[:16],
+        )
+
+    async def _insert(self, unit: Unit, wished: Sequence[Item]) -> list[Item]:
+        operations = [item.operation for item in wished if item.operation is not None]
+        known = await self._repository.by_operation(unit, operations)
+        ends = await self._repository.chain_ends(unit, [item.chain for item in wished])
+        added: list[Item] = []
+        answer: list[Item] = []
+        for item in wished:
+            before = known.get(item.operation or "")
+            if before is not None:
+                _check_same(before, item)
+                answer.append(before)
+                continue
+            number = unit.number * NUMBERS + len(added)
+            item = replace(item, number=number, after=ends.get(item.chain))
+            ends[item.chain] = item.id
+            if item.operation is not None:
+                known[item.operation] = item
+            added.append(item)
+            answer.append(item)
+        if added:
+            await self._check_room(unit, len(added))
+            await self._repository.insert(unit, added)
+        return answer
+
+    async def _check_room(self, unit: Unit, more: int) -> None:
+        if await self._repository.count(unit, MAX_ITEMS) + more > MAX_ITEMS:
+            raise AppError(
+                Code.QUEUE_FULL,
+                f"At most {MAX_ITEMS} items wait: process them, or discard what failed",
+            )
+
+    # --- carrying out ---------------------------------------------------------------------
+
+    async def process(self, user_id: str) -> dict[Status, int]:
+        """Carry out what is due of one user, at most 50 items; answers how they ended.
+
+        What will be tried again counts as failed here.
+        """
+        await self.release_expired()
+        counts = dict.fromkeys(Status, 0)
+        for _ in range(AT_ONCE):
+            status = await self.step(user_id)
+            if status is None:
+                break
+            counts[status] += 1
+        return counts
+
+    async def release_expired(self) -> None:
+        """Give back what dead workers hold."""
+        expired = await self._repository.release_expired(self._clock(), TIMEOUT)
+        self._metrics.expired.inc(expired)
+
+    async def step(self, user_id: str | None) -> Status | None:
+        """Claim one item, of a user or of anyone, and carry it out; None when none is due.
+
+        Answers `pending` when it failed and will be tried again.
+        """
+        now = self._clock()
+        item = await self._repository.claim(
+            user_id,
+            now,
+            now - self._patience,
+            secrets.token_hex(8),
+            now + self._lease,
+            TIMEOUT,
+        )
+        return None if item is None else await self._carry_out(item)
+
+    async def _carry_out(self, item: Item) -> Status:
+        try:
+            async with asyncio.timeout(self._lease / 1000):
+                response = await self._units.run(
+                    item.user_id, lambda unit: self._effect(unit, item), TIMEOUT
+                )
+        except LeaseLost:
+            return Status.PENDING
+        except Stale as error:
+            return await self._conflicted(item, error)
+        except AppError as error:
+            return await self._failed(item, error.message)
+        except TimeoutError:
+            return await self._failed(item, "It took too long")
+        except Exception:
+            log.exception("the handler of %s %s failed", item.method, item.path)
+            return await self._failed(item, "Something went wrong on the server")
+        ended = replace(item, status=Status.COMPLETED, response=response, error=None)
+        self._metrics.seconds.observe((self._clock() - item.created_at) / 1000)
+        self._tell(ended)
+        return Status.COMPLETED
+
+    async def _effect(self, unit: Unit, item: Item) -> Mapping[str, Any]:
+        """What the item does and that it is done: one step."""
+        handler = self._handlers.find(item)
+        response = await handler.run(unit, item, handler.parse(item))
+        await self._repository.complete(unit, item, response, self._clock())
+        return response
+
+    async def _conflicted(self, item: Item, error: Stale) -> Status:
+        now, server = self._clock(), error.server.shown()
+        kept = await self._repository.put_back(
+            item, Status.CONFLICT, error.message, now, now, TIMEOUT, server
+        )
+        if kept:
+            ended = replace(item, status=Status.CONFLICT, error=error.message, server=server)
+            self._tell(ended)
+        return Status.CONFLICT
+
+    async def _failed(self, item: Item, message: str) -> Status:
+        now = self._clock()
+        over = item.attempts >= item.max_attempts
+        status = Status.FAILED if over else Status.PENDING
+        retry_at = now + retry_delay(item.attempts)
+        kept = await self._repository.put_back(item, status, message, now, retry_at, TIMEOUT)
+        if over and kept:
+            self._tell(replace(item, status=status, error=message))
+        return status
+
+    def _tell(self, item: Item) -> None:
+        """The item has ended: count it and tell its user."""
+        self._metrics.attempts.labels(item.status.value).observe(item.attempts)
+        shown = replace(item, updated_at=self._clock(), retry_at=0).document()
+        self._live.tell_item(item.user_id, orjson.dumps(shown))
+
+    # --- what users look after ------------------------------------------------------------
+
+    async def page(
+        self, user_id: str, statuses: Sequence[Status], after: int, limit: int
+    ) -> tuple[int, list[Item]]:
+        """How many items of these statuses there are, and a page of them."""
+        return await self._repository.page(user_id, statuses, after, limit, TIMEOUT)
+
+    async def clear(self, user_id: str) -> int:
+        """Remove what is pending; answers how many items that were."""
+        return await self._units.run(user_id, self._repository.clear, TIMEOUT)
+
+    async def retry(self, user_id: str, item_id: str) -> None:
+        """Try a failed item again, as if it were new."""
+
+        async def work(unit: Unit) -> None:
+            item = await self._repository.read_in(unit, item_id)
+            _check_status(item, Status.FAILED)
+            await self._repository.again(unit, item, self._clock(), base=item.base_version)
+
+        await self._units.run(user_id, work, TIMEOUT)
+
+    async def discard(self, user_id: str, item_id: str) -> None:
+        """Remove an item that is not being processed."""
+
+        async def work(unit: Unit) -> None:
+            item = await self._repository.read_in(unit, item_id)
+            if item.status is Status.PROCESSING:
+                raise AppError(Code.ITEM_BUSY, "It is being processed: try again in a moment")
+            await self._repository.discard(unit, item)
+
+        await self._units.run(user_id, work, TIMEOUT)
+
+    async def resolve(self, user_id: str, item_id: str, *, keep_mine: bool) -> None:
+        """End a conflict: the item is tried again whatever stands, or the server's copy stays."""
+
+        async def work(unit: Unit) -> None:
+            item = await self._repository.read_in(unit, item_id)
+            _check_status(item, Status.CONFLICT)
+            if keep_mine:
+                await self._repository.again(unit, item, self._clock(), base=None)
+            else:
+                await self._repository.settle(unit, item, self._clock())
+
+        await self._units.run(user_id, work, TIMEOUT)
+
+
+def _check_same(before: Item, item: Item) -> None:
+    if before.content != item.content:
+        raise AppError(
+            Code.OPERATION_ID_REUSED, "This operationId or Idempotency-Key was used for another one"
+        )
+
+
+def _check_status(item: Item, wanted: Status) -> None:
+    if item.status is not wanted:
+        raise AppError(
+            Code.ITEM_BUSY, f"The item is {item.status.value}, and this is for {wanted.value} ones"
+        )

@@ -1,0 +1,1 @@
+"""Resources: documents that users keep."""

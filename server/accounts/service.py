@@ -79,8 +79,8 @@ class AccountService:
         `username_taken`, `email_taken`, `id_taken`, `erased`.
         """
         self._sessions.check_can_sign()
-        await self._refuse_taken(wish)
         mine, own_id = await self._without_password(asking)
+        await self._refuse_taken(wish, own_id)
         user_id = wish.id or own_id or str(uuid4())
         if user_id != own_id and wish.id is not None:
             await self._refuse_known(user_id)
@@ -92,14 +92,14 @@ class AccountService:
         self._metrics.registrations.labels("account").inc()
         return await self._log_in(account)
 
-    async def _refuse_taken(self, wish: Registration) -> None:
+    async def _refuse_taken(self, wish: Registration, own_id: str | None = None) -> None:
         """Early, to spare the hash; that names are unique is the index' to decide."""
         if await self._repository.by_email(email_key(wish.email), TIMEOUT):
             raise taken("email")
-        if wish.username and await self._repository.by_username(
-            username_key(wish.username), TIMEOUT
-        ):
-            raise taken("username")
+        if wish.username:
+            found = await self._repository.by_username(username_key(wish.username), TIMEOUT)
+            if found is not None and found.id != own_id:
+                raise taken("username")
 
     async def _refuse_known(self, user_id: str) -> None:
         await self._repository.read(user_id, TIMEOUT)  # raises `erased` of such a one
@@ -137,6 +137,7 @@ class AccountService:
             device_key=None,
         )
         if not await self._repository.replace(mine, new, TIMEOUT):
+            await self._refuse_taken(wish)  # by the same registration, sent twice
             raise _changed_meanwhile()
         return new
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
+from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ class Steps:
         self._meanwhile: Work | None = None
         for kind in classes:
             for name, method in list(vars(kind).items()):
-                if not name.startswith("_") and _is_async(method):
+                if not name.startswith("_") and iscoroutinefunction(method):
                     monkeypatch.setattr(kind, name, self._stepping(method))
 
     def _stepping(self, method: Any) -> Any:
@@ -76,9 +77,3 @@ async def every_order(
             return
         yield outcome
     raise AssertionError(f"more than {MOST} steps")
-
-
-def _is_async(method: Any) -> bool:
-    from inspect import iscoroutinefunction
-
-    return iscoroutinefunction(method)

@@ -25,7 +25,7 @@ from tests.rest import ISO, Api
 from tests.serving import Served, serving
 from tests.waiting import soon
 
-pytestmark = pytest.mark.usefixtures("quiet")
+pytestmark = pytest.mark.usefixtures("quick", "quiet")
 
 DAY = 86_400_000  # ms
 
@@ -210,13 +210,9 @@ async def test_garbage_is_invalid_credentials(http: aiohttp.ClientSession) -> No
         (await refresh(http, given)).problem(401, "invalid_credentials")
 
 
-@pytest.mark.parametrize(
-    "given", [None, 7, True, 1.5, [], ["x"], {}, {"$ne": ""}, {"$gt": ""}], ids=repr
-)
-async def test_what_is_no_text_is_refused_by_its_type(
-    http: aiohttp.ClientSession, given: Any
-) -> None:
-    (await refresh(http, given)).refused_field(400, "invalid_type", "/refreshToken")
+async def test_what_is_no_text_is_refused_by_its_type(http: aiohttp.ClientSession) -> None:
+    for given in (None, 7, True, 1.5, [], ["x"], {}, {"$ne": ""}, {"$gt": ""}):
+        (await refresh(http, given)).refused_field(400, "invalid_type", "/refreshToken")
 
 
 async def test_bodies_without_a_token_or_with_more_are_refused(http: aiohttp.ClientSession) -> None:

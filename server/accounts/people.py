@@ -4,7 +4,7 @@ Both walk one registry, in which each feature declares what it holds (storage/ho
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from domain.errors import AppError
@@ -15,17 +15,26 @@ from storage.holdings import Holding
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0  # seconds for each feature
-RESUME_EVERY = 30.0
 RESUMED_AT_ONCE = 100
 
 
 class People:
-    """Walks the registry. An erasure that was cut off is resumed by any instance."""
+    """Walks the registry. An erasure that was cut off is resumed by any instance.
 
-    def __init__(self, accounts: AccountRepository, others: Sequence[Holding]) -> None:
+    `on_erased` is awaited when nothing is kept any more, to end what is still shown.
+    """
+
+    def __init__(
+        self,
+        accounts: AccountRepository,
+        others: Sequence[Holding],
+        on_erased: Callable[[str], Awaitable[None]],
+        resume_every: float,
+    ) -> None:
         self._accounts = accounts
         self._holdings: tuple[Holding, ...] = (accounts, *others)
-        self._loop = Loop("unfinished erasures", self._resume, RESUME_EVERY)
+        self._on_erased = on_erased
+        self._loop = Loop("unfinished erasures", self._resume, resume_every)
 
     def start(self) -> None:
         """Begin to resume what was cut off."""
@@ -55,6 +64,7 @@ class People:
         """
         for holding in self._holdings:
             await holding.erase(user_id, TIMEOUT)
+        await self._on_erased(user_id)
         await self._accounts.erased_everywhere(user_id, TIMEOUT)
         log.info("a person was erased")
 

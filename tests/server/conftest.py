@@ -22,6 +22,13 @@ def service(http: aiohttp.ClientSession) -> Api:
 
 
 @pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of this test learn sooner of ended sessions, and refuse logins sooner."""
+    monkeypatch.setattr("server.accounts.sessions.WATCH_EVERY", 0.1)
+    monkeypatch.setattr("server.accounts.throttle.FAILURE_STEP", 0.02)
+
+
+@pytest.fixture
 def errors_logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """What was logged at ERROR or above so far."""
 

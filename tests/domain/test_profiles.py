@@ -116,9 +116,11 @@ def test_the_id_is_that_of_the_path() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["role", "_id", "passwordHash", "password_hash", "version", "isOnline", "status", "$set"]
-    + ["__proto__", "createdAt", "created_at", "guest", "emailKey", "usernameKey", "password"]
-    + ["searchKeys", "deviceKey", "custom.a", "updated_at", "Bio", "constructor", "erased", ""],
+    [
+        *("role", "_id", "passwordHash", "password_hash", "version", "isOnline", "status", "$set"),
+        *("__proto__", "createdAt", "created_at", "guest", "emailKey", "usernameKey", "password"),
+        *("searchKeys", "deviceKey", "custom.a", "updated_at", "Bio", "constructor", "erased", ""),
+    ],
 )
 def test_other_fields_are_refused_by_name(name: str) -> None:
     error = refusal({"bio": "x", name: "admin"})
@@ -128,7 +130,7 @@ def test_other_fields_are_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize(
     "avatar",
-    ["https://example.com/a.png?b=1#c", "http://a", "/a.png", "cat_7", "👩🏽\u200d🚀", "//a/b"],
+    ["https://example.com/a.png?b=1#c", "http://a", "/a.png", "cat_7", "👩\u200d🚀", "//a/b"],
 )
 def test_an_avatar_is_an_address_or_a_key(avatar: str) -> None:
     assert parse_profile("ada", {"avatar": avatar}).values == {"avatar": avatar}
@@ -136,9 +138,11 @@ def test_an_avatar_is_an_address_or_a_key(avatar: str) -> None:
 
 @pytest.mark.parametrize(
     "avatar",
-    ["javascript:alert(1)", "JavaScript:alert(1)", "  javascript:alert(1)", "java\tscript:alert(1)"]
-    + ["\x01javascript:alert(1)", "java\nscript:a", "javascript\n:a", "\u3000javascript:a"]
-    + ["data:text/html,<script>", "vbscript:a", "file:///etc/passwd", "blob:a", "a" * 2_049],
+    [
+        *("javascript:alert(1)", "JavaScript:alert(1)", "  javascript:alert(1)", "java\tscript:a"),
+        *("\x01javascript:alert(1)", "java\nscript:a", "javascript\n:a", "\u3000javascript:a"),
+        *("data:text/html,<script>", "vbscript:a", "file:///etc/passwd", "blob:a", "a" * 2_049),
+    ],
 )
 def test_an_avatar_is_no_script(avatar: str) -> None:
     error = refusal({"avatar": avatar})

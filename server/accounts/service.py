@@ -159,9 +159,12 @@ class AccountService:
                 return named
         raise taken("username")
 
-    async def profile_only(self, user_id: str) -> Account:
-        """An account for somebody known by tokens made elsewhere."""
-        return await self._insert(Account(user_id, "", self._clock()))
+    async def profile_only(self, account: Account) -> Account:
+        """Add the account of somebody known by tokens made elsewhere; answers it as kept.
+
+        Raises AppError `id_taken`, `username_taken`, `erased`.
+        """
+        return await self._insert(account)
 
     async def guest(self, device_id: str) -> LoggedIn:
         """The guest of a device, made when there is none.

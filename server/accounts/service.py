@@ -196,8 +196,8 @@ class AccountService:
         Raises AppError `invalid_credentials`, the same for every failure, or `rate_limited`.
         """
         self._sessions.check_can_sign()
-        account = await self._named(name)
-        who = f"name {name.casefold()}" if account is None else f"id {account.id}"
+        key, account = await self._named(name)
+        who = f"name {key}" if account is None else f"id {account.id}"
         async with self._throttle.attempt(who, address):
             verified = await self._verified(account, password)
             logged_in = await self._log_in(verified, password)
@@ -205,10 +205,13 @@ class AccountService:
             await self._keep_password(logged_in.account, password)
         return logged_in
 
-    async def _named(self, name: str) -> Account | None:
+    async def _named(self, name: str) -> tuple[str, Account | None]:
+        """One key for all ways to write the name, and whose it is."""
         if "@" in name:
-            return await self._repository.by_email(email_key(name), TIMEOUT)
-        return await self._repository.by_username(username_key(name), TIMEOUT)
+            key = email_key(name)
+            return key, await self._repository.by_email(key, TIMEOUT)
+        key = username_key(name)
+        return key, await self._repository.by_username(key, TIMEOUT)
 
     async def _verified(self, account: Account | None, password: str) -> Account:
         password_hash = None if account is None else account.password_hash

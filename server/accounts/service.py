@@ -8,10 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 from domain.accounts import Account, suggest_username, taken
-from domain.emails import email_key
+from domain.emails import email_key, parse_email
 from domain.errors import AppError, Code
 from domain.identity import Identity, Role
-from domain.usernames import username_key
+from domain.usernames import parse_username, username_key
 from server.accounts.metrics import AccountMetrics
 from server.accounts.passwords import Passwords
 from server.accounts.people import People
@@ -208,9 +208,9 @@ class AccountService:
     async def _named(self, name: str) -> tuple[str, Account | None]:
         """One key for all ways to write the name, and whose it is."""
         if "@" in name:
-            key = email_key(name)
+            key = email_key(_as_registered(parse_email, name))
             return key, await self._repository.by_email(key, TIMEOUT)
-        key = username_key(name)
+        key = username_key(_as_registered(parse_username, name))
         return key, await self._repository.by_username(key, TIMEOUT)
 
     async def _verified(self, account: Account | None, password: str) -> Account:
@@ -282,6 +282,14 @@ class AccountService:
         if not await self._keep_password(account, new):
             raise _changed_meanwhile()
         return await self._sessions.end_all(identity.user_id, but=identity.session_id)
+
+
+def _as_registered(parse: Callable[[object], str], name: str) -> str:
+    """As registering would have stored it; as it is, if only accounts from elsewhere have it."""
+    try:
+        return parse(name)
+    except AppError:
+        return name
 
 
 def _changed_meanwhile() -> AppError:

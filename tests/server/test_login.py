@@ -34,6 +34,8 @@ from tests.waiting import soon
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
+BCRYPT = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+
 
 @pytest.fixture
 async def http(stores: dict[str, Any]) -> AsyncIterator[aiohttp.ClientSession]:
@@ -84,6 +86,27 @@ async def test_a_username_and_an_email_count_in_any_case(
     user = await registered(http, username, email=email)
     for name in (username, email, *names):
         assert (await log_in(http, name)).ok()["id"] == user["id"]
+
+
+async def test_whoever_types_a_name_as_when_registering_gets_in(
+    http: aiohttp.ClientSession,
+) -> None:
+    typed = ["  Ada   Lovelace ", "O\u2019Brien", "\uff22\uff4f\uff42", "Jose\u0301 "]
+    for n, name in enumerate(typed):
+        email = f" Person{n}@Example.com "
+        user = await registered(http, name, email=email)
+        for one in (name, name.upper(), email, user["username"], user["email"]):
+            assert (await log_in(http, one)).ok()["id"] == user["id"]
+
+
+async def test_names_that_were_brought_from_elsewhere_count_as_they_are(
+    http: aiohttp.ClientSession, stores: dict[str, Any]
+) -> None:
+    """Also those that nobody could register with here."""
+    for name in ("x", "__ada__", "a" * 80):
+        await brought(stores, BCRYPT, name)
+        for one in (name, name.upper(), f"{name}@example.com"):
+            assert (await log_in(http, one)).ok()["id"] == f"brought-{name}"
 
 
 async def test_a_password_counts_in_its_case_and_with_its_spaces(
@@ -180,7 +203,7 @@ async def test_every_failure_has_the_same_answer_byte_for_byte(
     await registered(http)
     for name, one in (
         ("none", None),
-        ("old", bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()),
+        ("old", BCRYPT),
         ("broken", "$2b$04$broken"),
         ("strange", "pbkdf2:sha256$x$y"),
     ):

@@ -397,6 +397,17 @@ async def test_beyond_its_bound_the_pool_answers_overloaded(
     made(await nobody(http).post("/auth/register", wish()))
 
 
+async def test_a_login_that_finds_no_room_is_no_failure(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registered(http)
+    with monkeypatch.context() as patch:
+        patch.setattr("server.accounts.passwords.MAX_WAITING", 0)
+        for answer in await together(*(log_in(http, "ada") for _ in range(12))):
+            answer.problem(503, "overloaded")
+    (await log_in(http, "ada")).ok()
+
+
 async def test_the_event_loop_goes_on_while_50_passwords_are_hashed(
     served: Served, http: aiohttp.ClientSession
 ) -> None:

@@ -131,7 +131,7 @@ def check(answer: Answer) -> None:
 
 
 @settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     database=None,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -12,8 +12,10 @@ from storage.accounts import AccountRepository
 from storage.indexes import Indexes
 from storage.mongo import Mongo
 from tests.rest import Answer, Api
+from tests.serving import serving
 
 PASSWORD = "secure123"
+WRONG = "wrong-one"
 REGISTER = ("/auth/register", "/api/auth/register")
 LOGIN = ("/auth/login", "/api/auth/login")
 TOKENS = {"token", "refreshToken", "expiresAt"}
@@ -115,3 +117,33 @@ async def stored(stores: dict[str, Any], user_id: str) -> Account:
         account = await accounts.read(user_id, 10)
     assert account is not None
     return account
+
+
+@asynccontextmanager
+async def instances(
+    stores: dict[str, Any], number: int = 1, **settings: Any
+) -> AsyncIterator[list[aiohttp.ClientSession]]:
+    """Clients of so many instances, which believe what a proxy says of addresses."""
+    limits = {"login_failures_per_account": 3, "login_failures_per_address": 0, **settings}
+    async with AsyncExitStack() as stack:
+        clients = []
+        for _ in range(number):
+            server = await stack.enter_async_context(
+                serving(**{**stores, **limits, "trusted_proxies": ("127.0.0.1",)})
+            )
+            client = aiohttp.ClientSession(server.url)
+            clients.append(await stack.enter_async_context(client))
+        yield clients
+
+
+def failed(*answers: Answer) -> None:
+    """They are the one answer for all failures."""
+    for answer in answers:
+        answer.problem(401, "invalid_credentials")
+
+
+def throttled(*answers: Answer, within: int = 300) -> None:
+    """They say to wait, for at most the window."""
+    for answer in answers:
+        answer.problem(429, "rate_limited")
+        assert 1 <= int(answer.headers["Retry-After"]) <= within

@@ -8,10 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 from domain.accounts import Account, suggest_username, taken
-from domain.emails import email_key
+from domain.emails import email_key, parse_email
 from domain.errors import AppError, Code
 from domain.identity import Identity, Role
-from domain.usernames import username_key
+from domain.usernames import parse_username, username_key
 from server.accounts.metrics import AccountMetrics
 from server.accounts.passwords import Passwords
 from server.accounts.people import People
@@ -199,8 +199,8 @@ class AccountService:
         Raises AppError `invalid_credentials`, the same for every failure, or `rate_limited`.
         """
         self._sessions.check_can_sign()
-        account = await self._named(name)
-        who = f"name {name.casefold()}" if account is None else f"id {account.id}"
+        key, account = await self._named(name)
+        who = f"name {key}" if account is None else f"id {account.id}"
         async with self._throttle.attempt(who, address):
             verified = await self._verified(account, password)
             logged_in = await self._log_in(verified, password)
@@ -208,10 +208,13 @@ class AccountService:
             await self._keep_password(logged_in.account, password)
         return logged_in
 
-    async def _named(self, name: str) -> Account | None:
+    async def _named(self, name: str) -> tuple[str, Account | None]:
+        """One key for all ways to write the name, and whose it is."""
         if "@" in name:
-            return await self._repository.by_email(email_key(name), TIMEOUT)
-        return await self._repository.by_username(username_key(name), TIMEOUT)
+            key = email_key(_as_registered(parse_email, name))
+            return key, await self._repository.by_email(key, TIMEOUT)
+        key = username_key(_as_registered(parse_username, name))
+        return key, await self._repository.by_username(key, TIMEOUT)
 
     async def _verified(self, account: Account | None, password: str) -> Account:
         password_hash = None if account is None else account.password_hash
@@ -282,6 +285,14 @@ class AccountService:
         if not await self._keep_password(account, new):
             raise _changed_meanwhile()
         return await self._sessions.end_all(identity.user_id, but=identity.session_id)
+
+
+def _as_registered(parse: Callable[[object], str], name: str) -> str:
+    """As registering would have stored it; as it is, if only accounts from elsewhere have it."""
+    try:
+        return parse(name)
+    except AppError:
+        return name
 
 
 def _changed_meanwhile() -> AppError:

@@ -425,6 +425,20 @@ async def test_what_is_refused_takes_no_name(http: aiohttp.ClientSession) -> Non
     assert (await registered(http))["username"] == "ada"
 
 
+async def test_every_try_counts_against_the_rate_limit_of_its_address(
+    stores: dict[str, Any],
+) -> None:
+    paths = (*REGISTER, "/auth/login", "/api/auth/login", "/api/auth/guest", "/api/auth/refresh")
+    limited = {**stores, "rate_limit_per_minute": len(paths)}
+    async with serving(**limited) as served, aiohttp.ClientSession(served.url) as http:
+        for path in paths:
+            (await nobody(http).post(path, {})).problem(400, "missing_field")
+        for path in paths:
+            answer = await nobody(http).post(path, {})
+            answer.problem(429, "rate_limited")
+            assert int(answer.headers["Retry-After"]) >= 1
+
+
 # --- where accounts are kept elsewhere ----------------------------------------------------
 
 

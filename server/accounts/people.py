@@ -70,7 +70,12 @@ class People:
 
     async def _resume(self) -> None:
         try:
-            for user_id in await self._accounts.erasing(RESUMED_AT_ONCE, TIMEOUT):
-                await self.erase(user_id)
+            cut_off = await self._accounts.erasing(RESUMED_AT_ONCE, TIMEOUT)
         except AppError as error:
-            log.warning("erasures wait: %s", error.message)
+            log.warning("cannot learn which erasures were cut off: %s", error.message)
+            return
+        for user_id in cut_off:
+            try:
+                await self.erase(user_id)
+            except AppError as error:  # the others need not wait for this one
+                log.warning("an erasure was cut off again: %s", error.message)

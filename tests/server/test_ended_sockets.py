@@ -109,6 +109,7 @@ async def is_refused_a_socket(url: str, login: Login, code: str = "invalid_token
         await client.sio.disconnect()
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
 async def test_all_its_sockets_close_on_every_instance_and_nobody_elses(
     pair: Pair, end: Callable[[Login], Awaitable[None]]
@@ -151,6 +152,7 @@ async def test_the_fifty_first_login_closes_the_sockets_of_the_one_least_used(pa
         await goes_on(second)
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_socket_that_was_refreshed_belongs_to_the_session_of_its_new_token(
     pair: Pair,
 ) -> None:
@@ -168,6 +170,7 @@ async def test_a_socket_that_was_refreshed_belongs_to_the_session_of_its_new_tok
         await all_gone([moved], SOON)
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_refreshed_access_token_keeps_the_socket_in_its_session(pair: Pair) -> None:
     phone = await guest(pair.http)
     after = await refreshed(pair.http, phone.refresh_token)
@@ -177,6 +180,7 @@ async def test_a_refreshed_access_token_keeps_the_socket_in_its_session(pair: Pa
         await all_gone([one], SOON)
 
 
+@pytest.mark.usefixtures("quick")
 async def test_tokens_of_the_apps_own_backend_have_no_session_and_stay(pair: Pair) -> None:
     phone = await guest(pair.http)
     async with (
@@ -188,6 +192,7 @@ async def test_tokens_of_the_apps_own_backend_have_no_session_and_stay(pair: Pai
         await all_there([own])
 
 
+@pytest.mark.usefixtures("quick")
 async def test_sockets_that_connect_while_their_session_ends_do_not_stay(pair: Pair) -> None:
     """At every moment around the end some are in their handshake."""
     phone = await guest(pair.http)
@@ -248,6 +253,7 @@ async def _logged_in(http: aiohttp.ClientSession) -> Login:
     raise AssertionError(answer)
 
 
+@pytest.mark.usefixtures("quick")
 async def test_while_mongodb_is_away_sockets_stay_the_rest_is_unavailable_and_all_works_afterwards(
     own_mongod: PrivateServer, stores: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

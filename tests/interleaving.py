@@ -65,7 +65,7 @@ class Steps:
 async def every_order(
     steps: Steps, prepare: Callable[[], Awaitable[tuple[Work, Work]]]
 ) -> AsyncIterator[Any]:
-    """What the first of two things answers or raises, the second at each of its steps in turn.
+    """What the first of two things answers or raises, the second at each of its steps, and after.
 
     `prepare` makes both, for somebody new each time.
     """
@@ -73,7 +73,9 @@ async def every_order(
         work, meanwhile = await prepare()
         outcome, there = await steps.interrupted(at, work, meanwhile)
         if not there:
+            await meanwhile()
+        yield outcome
+        if not there:
             assert at > 1, "it has made no steps"
             return
-        yield outcome
     raise AssertionError(f"more than {MOST} steps")

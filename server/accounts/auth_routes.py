@@ -1,6 +1,6 @@
 """Registering, logging in and out: `/auth` for one source document, `/api/auth` for the other."""
 
-from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -143,23 +143,24 @@ async def erase_me(request: web.Request) -> web.Response:
 async def export_me(request: web.Request) -> web.StreamResponse:
     """GET /api/auth/me/export: NDJSON, a record a line."""
     identity = await identify(request)
-    records = request.app[ACCOUNTS].people.export(identity.user_id)
-    lines = [await anext(records, None)]  # what fails at once fails as a problem
     response = web.StreamResponse(
         headers={**UNCACHED, "Content-Disposition": 'attachment; filename="export.ndjson"'}
     )
     response.content_type = "application/x-ndjson"
-    await response.prepare(request)
-    if lines[0] is not None:
-        await _write(response, lines[0])
-        await _write_all(response, records)
-    await response.write_eof()
+    async with aclosing(request.app[ACCOUNTS].people.export(identity.user_id)) as records:
+        first = await anext(records, None)  # what fails at once fails as a problem
+        await response.prepare(request)
+        try:
+            if first is not None:
+                await _write(response, first)
+            async for record in records:
+                await _write(response, record)
+            await response.write_eof()
+        except BaseException:
+            if request.transport is not None:
+                request.transport.abort()  # half an answer must not look like a whole one
+            raise
     return response
-
-
-async def _write_all(response: web.StreamResponse, records: AsyncIterator[Any]) -> None:
-    async for record in records:
-        await _write(response, record)
 
 
 async def _write(response: web.StreamResponse, record: Any) -> None:

@@ -4,7 +4,7 @@ Both walk one registry, in which each feature declares what it holds (storage/ho
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from domain.errors import AppError
@@ -51,7 +51,7 @@ class People:
                 return True
         return False
 
-    async def export(self, user_id: str) -> AsyncIterator[dict[str, Any]]:
+    async def export(self, user_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """All that is held, feature by feature, each record with its feature's name."""
         for holding in self._holdings:
             async for record in holding.export(user_id, TIMEOUT):
@@ -70,7 +70,12 @@ class People:
 
     async def _resume(self) -> None:
         try:
-            for user_id in await self._accounts.erasing(RESUMED_AT_ONCE, TIMEOUT):
-                await self.erase(user_id)
+            cut_off = await self._accounts.erasing(RESUMED_AT_ONCE, TIMEOUT)
         except AppError as error:
-            log.warning("erasures wait: %s", error.message)
+            log.warning("cannot learn which erasures were cut off: %s", error.message)
+            return
+        for user_id in cut_off:
+            try:
+                await self.erase(user_id)
+            except AppError as error:  # the others need not wait for this one
+                log.warning("an erasure was cut off again: %s", error.message)

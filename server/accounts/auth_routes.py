@@ -12,6 +12,7 @@ from server.access import count_address, identify, identify_if_told
 from server.accounts.models import (
     ChangePassword,
     EndedAnswer,
+    ErasedAnswer,
     Guest,
     LoggedInAnswer,
     LoggedInUser,
@@ -176,7 +177,8 @@ _TAKEN = (
     Code.FORBIDDEN,
     Code.OVERLOADED,
 )
-_REFUSED = (Code.INVALID_CREDENTIALS, Code.FORBIDDEN, Code.RATE_LIMITED, Code.OVERLOADED)
+_WITHOUT_TOKEN = (Code.TOKEN_IN_QUERY, Code.RATE_LIMITED, Code.UNAVAILABLE)
+_REFUSED = (*_WITHOUT_TOKEN, Code.INVALID_CREDENTIALS, Code.FORBIDDEN, Code.OVERLOADED)
 _ENDED = Answer("How many sessions have ended", EndedAnswer)
 
 ENDPOINTS = [
@@ -233,7 +235,7 @@ ENDPOINTS = [
         {201: _LOGGED_IN},
         body=Guest,
         auth="none",
-        refuses=(Code.FORBIDDEN, Code.RATE_LIMITED),
+        refuses=(*_WITHOUT_TOKEN, Code.FORBIDDEN),
     ),
     Endpoint(
         "POST",
@@ -290,7 +292,7 @@ ENDPOINTS = [
         erase_me,
         _TAG,
         "Erase oneself everywhere, for good",
-        {200: Answer("Nothing is held about this person any more")},
+        {200: Answer("Nothing is held about this person any more", ErasedAnswer)},
     ),
     Endpoint(
         "GET",
@@ -301,6 +303,7 @@ ENDPOINTS = [
         {
             200: Answer(
                 "A JSON object a line, each with the `feature` that holds it",
+                {"type": "string"},
                 media="application/x-ndjson",
             )
         },

@@ -256,6 +256,7 @@ ENDPOINTS = [
         "End the session of the token, or of a refresh token",
         {200: _ENDED},
         body=LogOut,
+        body_needed=False,
         auth="optional",
         refuses=(Code.MISSING_TOKEN,),
     ),

@@ -36,7 +36,10 @@ async def _register(request: web.Request, model: type[Register | RegisterByName]
     accounts = request.app[ACCOUNTS].service
     password = accounts.passwords.parse(body.password)
     wish = Registration(body.email, password, body.username, body.name, body.id)
-    return await accounts.register(wish, asking)
+    logged_in = await accounts.register(wish, asking)
+    if asking is not None and asking.user_id == logged_in.account.id:
+        request.app[ACCOUNTS].profiles.tell(logged_in.account)
+    return logged_in
 
 
 async def _log_in(request: web.Request) -> LoggedIn:

@@ -12,6 +12,7 @@ from server.access import count_address, identify, identify_if_told
 from server.accounts.models import (
     ChangePassword,
     EndedAnswer,
+    ErasedAnswer,
     Guest,
     LoggedInAnswer,
     LoggedInUser,
@@ -35,7 +36,10 @@ async def _register(request: web.Request, model: type[Register | RegisterByName]
     accounts = request.app[ACCOUNTS].service
     password = accounts.passwords.parse(body.password)
     wish = Registration(body.email, password, body.username, body.name, body.id)
-    return await accounts.register(wish, asking)
+    logged_in = await accounts.register(wish, asking)
+    if asking is not None and asking.user_id == logged_in.account.id:
+        request.app[ACCOUNTS].profiles.tell(logged_in.account)
+    return logged_in
 
 
 async def _log_in(request: web.Request) -> LoggedIn:
@@ -177,7 +181,8 @@ _TAKEN = (
     Code.FORBIDDEN,
     Code.OVERLOADED,
 )
-_REFUSED = (Code.INVALID_CREDENTIALS, Code.FORBIDDEN, Code.RATE_LIMITED, Code.OVERLOADED)
+_WITHOUT_TOKEN = (Code.TOKEN_IN_QUERY, Code.RATE_LIMITED, Code.UNAVAILABLE)
+_REFUSED = (*_WITHOUT_TOKEN, Code.INVALID_CREDENTIALS, Code.FORBIDDEN, Code.OVERLOADED)
 _ENDED = Answer("How many sessions have ended", EndedAnswer)
 
 ENDPOINTS = [
@@ -234,7 +239,7 @@ ENDPOINTS = [
         {201: _LOGGED_IN},
         body=Guest,
         auth="none",
-        refuses=(Code.FORBIDDEN, Code.RATE_LIMITED),
+        refuses=(*_WITHOUT_TOKEN, Code.FORBIDDEN),
     ),
     Endpoint(
         "POST",
@@ -255,6 +260,7 @@ ENDPOINTS = [
         "End the session of the token, or of a refresh token",
         {200: _ENDED},
         body=LogOut,
+        body_needed=False,
         auth="optional",
         refuses=(Code.MISSING_TOKEN,),
     ),
@@ -291,7 +297,7 @@ ENDPOINTS = [
         erase_me,
         _TAG,
         "Erase oneself everywhere, for good",
-        {200: Answer("Nothing is held about this person any more")},
+        {200: Answer("Nothing is held about this person any more", ErasedAnswer)},
     ),
     Endpoint(
         "GET",
@@ -302,6 +308,7 @@ ENDPOINTS = [
         {
             200: Answer(
                 "A JSON object a line, each with the `feature` that holds it",
+                {"type": "string"},
                 media="application/x-ndjson",
             )
         },

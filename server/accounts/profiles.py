@@ -63,7 +63,7 @@ class ProfileService:
                 return new
             kept = await self._keep(stored, new)
             if kept is not None:
-                self._tell(kept)
+                self.tell(kept)
                 return kept
             await asyncio.sleep(random.uniform(0, PAUSE * attempt))  # noqa: S311 - only jitter
         raise AppError(Code.UNAVAILABLE, "The profile changes too fast: try again", retry_after=1.0)
@@ -79,7 +79,8 @@ class ProfileService:
                 raise
             return None
 
-    def _tell(self, account: Account) -> None:
+    def tell(self, account: Account) -> None:
+        """Tell a changed account to the user's sockets, its public part to watchers."""
         own, public = orjson.dumps(account.whole()), orjson.dumps(account.public())
         self._live.tell_profile(account.id, account.version, own, public)
 

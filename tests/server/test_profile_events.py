@@ -147,6 +147,27 @@ async def test_a_change_by_the_apps_backend_and_a_first_put_are_told_too(
         assert "email" not in await eve.next(UPDATED)
 
 
+async def test_a_guest_who_registers_is_told_as_a_change_of_the_profile(
+    served: Served, http: aiohttp.ClientSession
+) -> None:
+    guest = (await Api(http, None).post("/api/auth/guest", {"deviceId": "d" * 20})).json["data"]
+    user = guest["user"]["id"]
+    async with (
+        connected(served.url, auth={"token": guest["token"]}) as phone,
+        watching(served, user) as eve,
+    ):
+        await phone.join()
+        wish = {"username": "ada", "email": "ada@example.com", "password": "secure123"}
+        headers = {"Authorization": f"Bearer {guest['token']}"}
+        made = await Api(http, None).post("/auth/register", wish, headers=headers)
+        assert made.json["id"] == user
+        told = await phone.next(UPDATED)
+        assert (told["username"], told["email"], told["guest"]) == ("ada", "ada@example.com", False)
+        seen = await eve.next(UPDATED)
+        assert seen["username"] == "ada"
+        assert seen.keys() == PUBLIC - PRESENCE
+
+
 async def test_who_watches_is_told_the_public_part_also_as_a_service(
     served: Served, ada: Person
 ) -> None:

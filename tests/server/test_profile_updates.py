@@ -66,10 +66,10 @@ async def test_custom_is_replaced_as_one_and_comes_back_as_it_was(ada: Person) -
     assert (await ada.put(custom={"c": 1}))["custom"] == {"c": 1}
 
 
-@pytest.mark.parametrize("email", ["ADA@example.com", "ada@EXAMPLE.COM", "ada@example.com"])
-async def test_an_unchanged_email_may_come_along(ada: Person, email: str) -> None:
-    shown = await ada.put(email=email, bio="x")
-    assert (shown["email"], shown["bio"]) == ("ada@example.com", "x")
+async def test_an_unchanged_email_may_come_along(ada: Person) -> None:
+    for email in ["ADA@example.com", "ada@EXAMPLE.COM", "ada@example.com"]:
+        shown = await ada.put(email=email, bio="x")
+        assert (shown["email"], shown["bio"]) == ("ada@example.com", "x")
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [

@@ -49,13 +49,13 @@ async def test_nobody_is_not_found(api: Api, service: Api) -> None:
     (await service.get("/users/nobody")).problem(404, "not_found")
 
 
-@pytest.mark.parametrize("bad", ["$ne", "a b", "%00", "é", "a" * 129, "a[$ne]", "*"])
-async def test_what_is_no_id_is_refused(api: Api, bad: str) -> None:
-    (await api.get(f"/users/{bad}")).refused_field(400, "invalid_id", "/id")
-    (await put(api, bad)).refused_field(400, "invalid_id", "/id")
-    (await api.post(f"/users/{bad}/status", {"status": "away"})).refused_field(
-        400, "invalid_id", "/id"
-    )
+async def test_what_is_no_id_is_refused(api: Api) -> None:
+    for bad in ["$ne", "a b", "%00", "é", "a" * 129, "a[$ne]", "*"]:
+        (await api.get(f"/users/{bad}")).refused_field(400, "invalid_id", "/id")
+        (await put(api, bad)).refused_field(400, "invalid_id", "/id")
+        (await api.post(f"/users/{bad}/status", {"status": "away"})).refused_field(
+            400, "invalid_id", "/id"
+        )
 
 
 async def test_the_erased_are_gone_for_everybody(

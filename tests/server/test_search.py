@@ -1,6 +1,7 @@
 """`GET /users/search`: by the beginning of any word, exact first, quick among 100,000 people."""
 
 import asyncio
+import itertools
 import statistics
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -116,9 +117,9 @@ async def test_who_is_renamed_is_found_by_the_new_names_only(
     assert await found(api, "zoe") == await found(api, "lee") == ["zoe"]
 
 
-@pytest.mark.parametrize("query", ["", " ", "a", " a ", "é", "--", ".*", "$$$", "\u0301\u0301a"])
-async def test_less_than_two_letters_are_refused_by_name(api: Api, query: str) -> None:
-    (await search(api, query)).refused_field(400, "invalid_value", "/q")
+async def test_less_than_two_letters_are_refused_by_name(api: Api) -> None:
+    for query in ["", " ", "a", " a ", "é", "--", ".*", "$$$", "\u0301\u0301a"]:
+        (await search(api, query)).refused_field(400, "invalid_value", "/q")
 
 
 async def test_what_is_searched_is_needed_and_bounded(api: Api) -> None:
@@ -180,14 +181,20 @@ HOT = "zoe"
 NAMES = ["Élodie Dupont", "Zoë Martin", "Łukasz Nowak", "Maria Garcia", "Ada Lovelace"]
 
 
+KEYS = {name: search_keys(name) for name in NAMES}
+
+
 def person(number: int) -> dict[str, Any]:
-    username, name = f"zoe_{number:06}", f"{NAMES[number % 5]} {number}"
+    first = NAMES[number % 5]
+    username, name = f"zoe_{number:06}", f"{first} {number}"
+    # As search_keys has them, which takes too long for all.
+    keys = [f"zoe {number:06}", f"{number:06}", *(f"{key} {number}" for key in KEYS[first])]
     now = datetime.now(UTC)
     return {
         "_id": f"u{number}",
         "username": username,
         "usernameKey": username,
-        "searchKeys": search_keys(username, name),
+        "searchKeys": [*keys, f"{number}"],
         "email": f"u{number}@hidden.example",
         "emailKey": f"u{number}@hidden.example",
         "name": name,
@@ -203,9 +210,13 @@ def crowded(mongod: PrivateServer) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     with MongoClient[dict[str, Any]](mongod.url) as client:
         users = client[name][USERS]
-        users.create_indexes(INDEXES[USERS])
+        for number in (0, 1, CROWD - 1):
+            made = person(number)
+            wanted = set(search_keys(made["username"], made["name"]))
+            assert set(made["searchKeys"]) == wanted
         for at in range(0, CROWD, 10_000):
             users.insert_many(map(person, range(at, at + 10_000)), ordered=False)
+        users.create_indexes(INDEXES[USERS])
         yield name
         client.drop_database(name)
 
@@ -240,14 +251,13 @@ QUERIES = [
 ]
 
 
-@pytest.mark.parametrize("limit", [1, 50])
 def test_a_search_among_100_000_reads_a_range_of_the_index_and_no_more_than_it_shows(
-    crowded: str, mongod: PrivateServer, limit: int
+    crowded: str, mongod: PrivateServer
 ) -> None:
     with MongoClient[dict[str, Any]](mongod.url) as client:
         users = client[crowded][USERS]
         assert users.estimated_document_count() == CROWD
-        for query in QUERIES:
+        for query, limit in itertools.product(QUERIES, (1, 50)):
             cursor = users.find(search_filter(parse_query(query))).hint(SEARCH_INDEX).limit(limit)
             explained = cursor.explain()
             plan = explained["queryPlanner"]["winningPlan"]

@@ -110,29 +110,25 @@ async def test_the_erased_are_not_in_it(http: aiohttp.ClientSession) -> None:
     assert "erased" not in answer.raw.decode()
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "101", "1e9", "x", "", "1.5", "9" * 400, "NaN", "$"])
-async def test_a_limit_is_from_1_to_100(api: Api, limit: str) -> None:
-    answer = await api.get("/users", params={"limit": limit})
-    answer.refused_field(400, "invalid_value", "/limit")
+async def test_a_limit_is_from_1_to_100(api: Api) -> None:
+    for limit in ["0", "-1", "101", "1e9", "x", "", "1.5", "9" * 400, "NaN", "$"]:
+        answer = await api.get("/users", params={"limit": limit})
+        answer.refused_field(400, "invalid_value", "/limit")
 
 
 def encoded(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-@pytest.mark.parametrize(
-    "cursor",
-    [
+async def test_what_is_no_cursor_is_refused_by_name(api: Api) -> None:
+    for cursor in [
         *("", "x", "!!", "é", "%00", "null", "[object Object]", encoded("x y"), encoded("1")),
         *(encoded("1 a b"), encoded('1 {"$gt":""}'), encoded("1 $where"), encoded("1 ")),
         *(encoded(f"{2**63} a"), encoded(f"-{2**64} a"), encoded("9" * 300 + " a"), "A" * 513),
         *("A" * 512, encoded("-1 a"), encoded("1\n2 a"), encoded("\u0661 a") + "=", "=" * 8),
-    ],
-    ids=lambda cursor: ascii(cursor)[:20],
-)
-async def test_what_is_no_cursor_is_refused_by_name(api: Api, cursor: str) -> None:
-    answer = await api.get("/users", params={"cursor": cursor})
-    answer.refused_field(400, "invalid_value", "/cursor")
+    ]:
+        answer = await api.get("/users", params={"cursor": cursor})
+        answer.refused_field(400, "invalid_value", "/cursor")
 
 
 async def test_a_cursor_tells_nothing_that_is_not_public(http: aiohttp.ClientSession) -> None:
@@ -150,17 +146,17 @@ async def test_a_cursor_tells_nothing_that_is_not_public(http: aiohttp.ClientSes
     assert second.keys() == PUBLIC
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["limit=1&limit=2", "limit=5&limit=5", "cursor=a&cursor=b", "cursor=a&limit=1&cursor=a"],
-)
-async def test_a_parameter_comes_once(api: Api, query: str) -> None:
-    (await api.get(f"/users?{query}")).problem(400, "invalid_value")
+async def test_a_parameter_comes_once(api: Api) -> None:
+    for query in [
+        "limit=1&limit=2",
+        "limit=5&limit=5",
+        "cursor=a&cursor=b",
+        "cursor=a&limit=1&cursor=a",
+    ]:
+        (await api.get(f"/users?{query}")).problem(400, "invalid_value")
 
 
-@pytest.mark.parametrize(
-    "name", ["role", "email", "q", "$where", "limit[$gt]", "__proto__", "sort"]
-)
-async def test_unknown_parameters_are_refused_by_name(api: Api, name: str) -> None:
-    answer = await api.get("/users", params={name: "1"})
-    answer.refused_field(400, "unknown_field", f"/{name}")
+async def test_unknown_parameters_are_refused_by_name(api: Api) -> None:
+    for name in ["role", "email", "q", "$where", "limit[$gt]", "__proto__", "sort"]:
+        answer = await api.get("/users", params={name: "1"})
+        answer.refused_field(400, "unknown_field", f"/{name}")

@@ -67,26 +67,19 @@ async def test_the_doors_answer_the_account_with_its_tokens(http: aiohttp.Client
         assert await me(http, token) == account
 
 
-@pytest.mark.parametrize(
-    ("username", "email", "names"),
-    [
-        ("Ada", "Ada@Example.com", ["ada", "ADA", "aDa", "ada@example.com", "ADA@EXAMPLE.COM"]),
-        ("Straße", "straße@example.com", ["STRASSE", "strasse", "STRASSE@example.com"]),
-        (
-            "José",
-            "josé@example.com",
-            [unicodedata.normalize("NFD", name) for name in ("josé", "JOSÉ", "JOSÉ@example.com")],
-        ),
-        ("Иван", "иван@example.com", ["ИВАН", "иван", "ИВАН@EXAMPLE.COM"]),
-    ],
-    ids=["ascii", "eszett", "accents", "cyrillic"],
-)
-async def test_a_username_and_an_email_count_in_any_case(
-    http: aiohttp.ClientSession, username: str, email: str, names: list[str]
-) -> None:
-    user = await registered(http, username, email=email)
-    for name in (username, email, *names):
-        assert (await log_in(http, name)).ok()["id"] == user["id"]
+async def test_a_username_and_an_email_count_in_any_case(http: aiohttp.ClientSession) -> None:
+    people = {
+        "Ada": ["ada", "ADA", "aDa", "ada@example.com", "ADA@EXAMPLE.COM"],
+        "Straße": ["STRASSE", "strasse", "STRASSE@example.com"],
+        "José": [
+            unicodedata.normalize("NFD", name) for name in ("josé", "JOSÉ", "JOSÉ@example.com")
+        ],
+        "Иван": ["ИВАН", "иван", "ИВАН@EXAMPLE.COM"],
+    }
+    for username, names in people.items():
+        user = await registered(http, username)
+        for name in (username, f"{username}@example.com", *names):
+            assert (await log_in(http, name)).ok()["id"] == user["id"]
 
 
 async def test_whoever_types_a_name_as_when_registering_gets_in(

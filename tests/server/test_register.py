@@ -171,13 +171,14 @@ async def test_an_id_that_is_no_uuid_is_refused(
     assert await all_accounts(stores) == []
 
 
-@pytest.mark.parametrize("path", REGISTER)
-async def test_the_id_of_an_account_cannot_be_taken(http: aiohttp.ClientSession, path: str) -> None:
+async def test_the_id_of_an_account_cannot_be_taken(http: aiohttp.ClientSession) -> None:
     user = await registered(http, id=UUID)
-    (await nobody(http).post(path, wish("bob", id=UUID))).refused_field(409, "id_taken", "/id")
-    # nor by that account's own token: it has an account already
-    again = await nobody(http).post(path, wish("bob", id=UUID), **carrying(user["token"]))
-    again.problem(409, "id_taken")
+    for path in REGISTER:
+        answer = await nobody(http).post(path, wish("bob", id=UUID))
+        answer.refused_field(409, "id_taken", "/id")
+        # nor by that account's own token: it has an account already
+        again = await nobody(http).post(path, wish("bob", id=UUID), **carrying(user["token"]))
+        again.problem(409, "id_taken")
     assert (await log_in(http, "ada")).ok()["email"] == "ada@example.com"
 
 
@@ -198,14 +199,12 @@ async def test_an_id_with_stats_is_taken_only_with_its_token(
     assert pulled.ok()["xp"] == 7
 
 
-@pytest.mark.parametrize("role", ["service", "admin"])
-async def test_a_backends_token_registers_others_not_itself(
-    http: aiohttp.ClientSession, role: str
-) -> None:
-    backend = Api(http, "backend", role=role)
-    user = made(await backend.post("/auth/register", wish()))
-    assert user["id"] != "backend"
-    assert user["role"] == "user"
+async def test_a_backends_token_registers_others_not_itself(http: aiohttp.ClientSession) -> None:
+    for role in ("service", "admin"):
+        backend = Api(http, "backend", role=role)
+        user = made(await backend.post("/auth/register", wish(f"{role}-made")))
+        assert user["id"] != "backend"
+        assert user["role"] == "user"
 
 
 async def test_registering_again_with_ones_token_makes_another_account_and_leaves_the_first(
@@ -219,13 +218,12 @@ async def test_registering_again_with_ones_token_makes_another_account_and_leave
     assert (await log_in(http, "bob")).ok()["id"] == second["id"]
 
 
-@pytest.mark.parametrize("path", REGISTER)
-async def test_a_bad_token_is_not_overlooked(http: aiohttp.ClientSession, path: str) -> None:
-    (await nobody(http).post(path, wish(), **carrying("no.token.here"))).problem(
-        401, "invalid_token"
-    )
-    (await Api(http, "ada", ttl=-5).post(path, wish())).problem(401, "token_expired")
-    (await nobody(http).post(f"{path}?token={token()}", wish())).problem(400, "token_in_query")
+async def test_a_bad_token_is_not_overlooked(http: aiohttp.ClientSession) -> None:
+    for path in REGISTER:
+        answer = await nobody(http).post(path, wish(), **carrying("no.token.here"))
+        answer.problem(401, "invalid_token")
+        (await Api(http, "ada", ttl=-5).post(path, wish())).problem(401, "token_expired")
+        (await nobody(http).post(f"{path}?token={token()}", wish())).problem(400, "token_in_query")
 
 
 # --- names --------------------------------------------------------------------------------
@@ -408,13 +406,13 @@ async def test_what_is_missing_is_named(http: aiohttp.ClientSession) -> None:
     (await nobody(http).post(REGISTER[0], body)).refused_field(400, "missing_field", "/username")
 
 
-@pytest.mark.parametrize("path", REGISTER)
-async def test_a_body_that_is_no_object_is_refused(http: aiohttp.ClientSession, path: str) -> None:
-    for raw, code in ((b"", "invalid_json"), (b"{", "invalid_json"), (b"[]", "invalid_type")):
-        (await nobody(http).post_raw(path, raw)).problem(400, code)
+async def test_a_body_that_is_no_object_is_refused(http: aiohttp.ClientSession) -> None:
     large = json.dumps(wish(name="x" * 300_000)).encode()
-    (await nobody(http).post_raw(path, large)).problem(413, "payload_too_large")
-    (await nobody(http).get(path)).problem(405, "method_not_allowed")
+    for path in REGISTER:
+        for raw, code in ((b"", "invalid_json"), (b"{", "invalid_json"), (b"[]", "invalid_type")):
+            (await nobody(http).post_raw(path, raw)).problem(400, code)
+        (await nobody(http).post_raw(path, large)).problem(413, "payload_too_large")
+        (await nobody(http).get(path)).problem(405, "method_not_allowed")
 
 
 async def test_what_is_refused_takes_no_name(http: aiohttp.ClientSession) -> None:

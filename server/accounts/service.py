@@ -276,15 +276,17 @@ class AccountService:
     ) -> int:
         """Replace the password and end the other sessions; answers how many.
 
-        Raises AppError `invalid_credentials`.
+        They end before, so that none is left when this is cut off in between, and those begun
+        meanwhile afterwards. Raises AppError `invalid_credentials`.
         """
         async with self._throttle.attempt(f"id {identity.user_id}", address):
             account = await self._verified(
                 await self._repository.read(identity.user_id, TIMEOUT), current
             )
+        ended = await self._sessions.end_all(identity.user_id, but=identity.session_id)
         if not await self._keep_password(account, new):
             raise _changed_meanwhile()
-        return await self._sessions.end_all(identity.user_id, but=identity.session_id)
+        return ended + await self._sessions.end_all(identity.user_id, but=identity.session_id)
 
 
 def _as_registered(parse: Callable[[object], str], name: str) -> str:

@@ -1,7 +1,8 @@
 """`POST /api/auth/password`: this session goes on, all others end, and no login slips through."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ from server.accounts.service import AccountService, LoggedIn
 from server.keys import ACCOUNTS, VERIFIER
 from storage.accounts import AccountRepository
 from storage.sessions import SessionRepository
-from tests.interleaving import Steps, every_order
+from tests.interleaving import MOST, Steps, Work, every_order
 from tests.people import (
     OTHER_PASSWORD,
     PASSWORD,
@@ -163,7 +164,7 @@ async def test_no_login_with_the_old_password_outlives_the_change_at_whichever_s
     name = named()
     logins: list[Login] = []
 
-    async def prepare() -> tuple[Callable[[], Awaitable[Any]], Callable[[], Awaitable[Any]]]:
+    async def prepare() -> tuple[Work, Work]:
         mine = await register(http, name())
         logins.append(mine)
 
@@ -190,7 +191,7 @@ async def test_no_login_outlives_the_change_whichever_of_its_steps_the_login_com
     logins: list[Login] = []
     outcomes: list[Any] = []
 
-    async def prepare() -> tuple[Callable[[], Awaitable[Any]], Callable[[], Awaitable[Any]]]:
+    async def prepare() -> tuple[Work, Work]:
         mine = await register(http, name())
         logins.append(mine)
         identity = await served.app[VERIFIER].verify(mine.token)
@@ -230,3 +231,35 @@ async def test_no_login_of_many_at_once_outlives_the_change(http: aiohttp.Client
         else:
             assert answer.status in (401, 429), answer
     await goes_on(mine)
+
+
+# --- a change that is cut off -------------------------------------------------------------
+
+
+async def test_cut_off_at_any_step_it_leaves_nobody_logged_in_who_knows_only_the_old_password(
+    http: aiohttp.ClientSession, served: Served, service: AccountService, steps: Steps
+) -> None:
+    """Either the password is the old one still, and it can be repeated, or the others ended."""
+    name = named()
+
+    async def cut_off() -> None:
+        raise AppError(Code.UNAVAILABLE, "away", retry_after=1.0)
+
+    for at in range(MOST):
+        called = name()
+        mine, other = await register(http, called), await log_in(http, called)
+        me = await served.app[VERIFIER].verify(mine.token)
+        outcome, there = await steps.interrupted(
+            at,
+            partial(service.change_password, me, PASSWORD, OTHER_PASSWORD, "::1"),
+            cut_off,
+        )
+        if not there:
+            break
+        assert isinstance(outcome, AppError)
+        body = {"username": called, "password": OTHER_PASSWORD}
+        if (await Api(http, None).post("/api/auth/login", body)).status != 200:
+            (await change(mine)).ok()
+        (await refresh(http, other.refresh_token)).problem(401, "invalid_credentials")
+        await goes_on(mine)
+    assert at >= 6

@@ -1,7 +1,6 @@
 """`isOnline` and `status` are the live presence; `POST /users/{id}/status` says it over REST."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -17,24 +16,7 @@ from tests.watchers import watching
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
-VISIT, GRACE = 0.6, 0.4  # seconds, of the servers here
-
-
-@pytest.fixture
-def brief(stores: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **stores,
-        "presence_lease": 0.9,
-        "presence_grace": GRACE,
-        "presence_visit": VISIT,
-    }
-
-
-@pytest.fixture
-async def served(brief: dict[str, Any]) -> AsyncIterator[Served]:
-    """With a short grace and short visits."""
-    async with serving(**brief) as server:
-        yield server
+VISIT = 1.5  # seconds, where its end is awaited
 
 
 @pytest.fixture
@@ -66,9 +48,9 @@ async def say(api: Api, user: str = "ada", **body: Any) -> Answer:
 
 
 async def test_who_has_a_socket_is_online_on_every_instance_and_offline_after_the_grace(
-    served: Served, brief: dict[str, Any], http: aiohttp.ClientSession, ada: Api
+    served: Served, stores: dict[str, Any], http: aiohttp.ClientSession, ada: Api
 ) -> None:
-    async with serving(**brief) as other, aiohttp.ClientSession(other.url) as session:
+    async with serving(**stores) as other, aiohttp.ClientSession(other.url) as session:
         eve, mia = Api(http, "eve"), Api(session, "mia")
         assert await standing(eve) == (False, "offline")
         assert (await eve.get("/users/ada")).ok()["lastSeen"] is None
@@ -93,19 +75,29 @@ async def test_the_invisible_are_offline_for_everybody(
         assert await standing(Api(http, "eve")) == (True, "away")
 
 
-async def test_a_status_over_rest_keeps_who_has_no_socket_online_for_a_while(
+async def test_a_status_over_rest_shows_who_has_no_socket(
     http: aiohttp.ClientSession, ada: Api
 ) -> None:
-    eve = Api(http, "eve")
     for status in ("online", "away", "busy"):
         answer = (await say(ada, status=status)).ok()
         assert (answer["id"], answer["isOnline"], answer["status"]) == ("ada", True, status)
-        assert await standing(eve) == (True, status)
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    await say(ada, status="busy")
-    await until(eve, (False, "offline"))
-    assert loop.time() - begun >= VISIT - 0.05
+        assert await standing(Api(http, "eve")) == (True, status)
+
+
+async def test_a_status_over_rest_keeps_who_has_no_socket_online_for_a_while_and_no_longer(
+    stores: dict[str, Any],
+) -> None:
+    async with (
+        serving(**stores, presence_visit=VISIT) as server,
+        aiohttp.ClientSession(server.url) as session,
+    ):
+        ada, eve = Api(session), Api(session, "eve")
+        (await put(ada, "ada", username="ada")).ok()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await say(ada, status="busy")
+        await until(eve, (False, "offline"))
+        assert loop.time() - begun >= VISIT - 0.05
 
 
 async def test_offline_over_rest_is_offline_at_once(ada: Api) -> None:

@@ -63,7 +63,7 @@ async def _admin(settings: Settings, email: str, password: str) -> Account:
         await passwords.close()
     return Account(
         id=str(uuid4()),
-        username=suggest_username(email.partition("@")[0], secrets.randbelow(1_000_000)),
+        username=suggest_username("admin", secrets.randbelow(1_000_000)),
         created_at=now_ms(),
         email=email,
         role=Role.ADMIN,

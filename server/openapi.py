@@ -132,7 +132,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         operation["parameters"] = parameters
     if endpoint.body is not None:
         content = {"application/json": {"schema": schemas.of_body(endpoint.body)}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": endpoint.body_needed, "content": content}
     operation["responses"] = _responses(endpoint, schemas)
     operation["security"] = _SECURITY[endpoint.auth]
     return operation

@@ -153,7 +153,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         # A 404 is kept by its request, which its traceback keeps: no cycle may stay.
         return _translated(request, error.with_traceback(None))
-    except ConnectionResetError:  # nobody is there to read the answer
+    except ConnectionError:  # nobody is there to read the answer
         return problem(request, AppError(Code.BAD_REQUEST, "The connection was lost"))
     except Exception:
         log.exception(

@@ -10,7 +10,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -83,7 +83,8 @@ def available(timeout: float) -> Iterator[None]:
         with pymongo.timeout(timeout):
             yield
     except PyMongoError as error:
-        log.warning("MongoDB did not answer: %s", _brief(error))
+        if not isinstance(error, DuplicateKeyError):  # an answer, with somebody's name in it
+            log.warning("MongoDB did not answer: %s", _brief(error))
         raise AppError(
             Code.UNAVAILABLE,
             "The database does not answer; repeat the request, with the same opId if it has one",

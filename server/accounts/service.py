@@ -8,10 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 from domain.accounts import Account, suggest_username, taken
-from domain.emails import email_key
+from domain.emails import email_key, parse_email
 from domain.errors import AppError, Code
 from domain.identity import Identity, Role
-from domain.usernames import username_key
+from domain.usernames import parse_username, username_key
 from server.accounts.metrics import AccountMetrics
 from server.accounts.passwords import Passwords
 from server.accounts.people import People
@@ -79,8 +79,8 @@ class AccountService:
         `username_taken`, `email_taken`, `id_taken`, `erased`.
         """
         self._sessions.check_can_sign()
-        await self._refuse_taken(wish)
         mine, own_id = await self._without_password(asking)
+        await self._refuse_taken(wish, own_id)
         user_id = wish.id or own_id or str(uuid4())
         if user_id != own_id and wish.id is not None:
             await self._refuse_known(user_id)
@@ -92,14 +92,14 @@ class AccountService:
         self._metrics.registrations.labels("account").inc()
         return await self._log_in(account)
 
-    async def _refuse_taken(self, wish: Registration) -> None:
+    async def _refuse_taken(self, wish: Registration, own_id: str | None = None) -> None:
         """Early, to spare the hash; that names are unique is the index' to decide."""
         if await self._repository.by_email(email_key(wish.email), TIMEOUT):
             raise taken("email")
-        if wish.username and await self._repository.by_username(
-            username_key(wish.username), TIMEOUT
-        ):
-            raise taken("username")
+        if wish.username:
+            found = await self._repository.by_username(username_key(wish.username), TIMEOUT)
+            if found is not None and found.id != own_id:
+                raise taken("username")
 
     async def _refuse_known(self, user_id: str) -> None:
         await self._repository.read(user_id, TIMEOUT)  # raises `erased` of such a one
@@ -137,6 +137,7 @@ class AccountService:
             device_key=None,
         )
         if not await self._repository.replace(mine, new, TIMEOUT):
+            await self._refuse_taken(wish)  # by the same registration, sent twice
             raise _changed_meanwhile()
         return new
 
@@ -158,9 +159,12 @@ class AccountService:
                 return named
         raise taken("username")
 
-    async def profile_only(self, user_id: str) -> Account:
-        """An account for somebody known by tokens made elsewhere."""
-        return await self._insert(Account(user_id, "", self._clock()))
+    async def profile_only(self, account: Account) -> Account:
+        """Add the account of somebody known by tokens made elsewhere; answers it as kept.
+
+        Raises AppError `id_taken`, `username_taken`, `erased`.
+        """
+        return await self._insert(account)
 
     async def guest(self, device_id: str) -> LoggedIn:
         """The guest of a device, made when there is none.
@@ -195,8 +199,8 @@ class AccountService:
         Raises AppError `invalid_credentials`, the same for every failure, or `rate_limited`.
         """
         self._sessions.check_can_sign()
-        account = await self._named(name)
-        who = f"name {name.casefold()}" if account is None else f"id {account.id}"
+        key, account = await self._named(name)
+        who = f"name {key}" if account is None else f"id {account.id}"
         async with self._throttle.attempt(who, address):
             verified = await self._verified(account, password)
             logged_in = await self._log_in(verified, password)
@@ -204,10 +208,13 @@ class AccountService:
             await self._keep_password(logged_in.account, password)
         return logged_in
 
-    async def _named(self, name: str) -> Account | None:
+    async def _named(self, name: str) -> tuple[str, Account | None]:
+        """One key for all ways to write the name, and whose it is."""
         if "@" in name:
-            return await self._repository.by_email(email_key(name), TIMEOUT)
-        return await self._repository.by_username(username_key(name), TIMEOUT)
+            key = email_key(_as_registered(parse_email, name))
+            return key, await self._repository.by_email(key, TIMEOUT)
+        key = username_key(_as_registered(parse_username, name))
+        return key, await self._repository.by_username(key, TIMEOUT)
 
     async def _verified(self, account: Account | None, password: str) -> Account:
         password_hash = None if account is None else account.password_hash
@@ -269,15 +276,25 @@ class AccountService:
     ) -> int:
         """Replace the password and end the other sessions; answers how many.
 
-        Raises AppError `invalid_credentials`.
+        They end before, so that none is left when this is cut off in between, and those begun
+        meanwhile afterwards. Raises AppError `invalid_credentials`.
         """
         async with self._throttle.attempt(f"id {identity.user_id}", address):
             account = await self._verified(
                 await self._repository.read(identity.user_id, TIMEOUT), current
             )
+        ended = await self._sessions.end_all(identity.user_id, but=identity.session_id)
         if not await self._keep_password(account, new):
             raise _changed_meanwhile()
-        return await self._sessions.end_all(identity.user_id, but=identity.session_id)
+        return ended + await self._sessions.end_all(identity.user_id, but=identity.session_id)
+
+
+def _as_registered(parse: Callable[[object], str], name: str) -> str:
+    """As registering would have stored it; as it is, if only accounts from elsewhere have it."""
+    try:
+        return parse(name)
+    except AppError:
+        return name
 
 
 def _changed_meanwhile() -> AppError:

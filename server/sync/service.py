@@ -170,7 +170,7 @@ class SyncService:
             acks = fold.run(parsed)
             pushed = _Pushed(
                 acks,
-                found.stamp,
+                found.stamp if fold.written else 0,  # otherwise the next push may get it
                 written=bool(fold.written),
                 known=_known(acks, parsed, fold),
                 lost=fold.lost,
@@ -201,7 +201,9 @@ class SyncService:
                     self._add(answer, user_id, row)
 
         if body.limit is None and body.page_token is None:
-            answer.stamp = await self._repository.changed(user_id, cursor, take, PULL_TIMEOUT)
+            answer.stamp = await self._repository.changed(
+                user_id, cursor, pushed.stamp, take, PULL_TIMEOUT
+            )
         else:
             await self._page(user_id, body, cursor, pushed, answer, take)
         for key in pushed.lost - given:

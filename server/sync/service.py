@@ -170,7 +170,7 @@ class SyncService:
             acks = fold.run(parsed)
             pushed = _Pushed(
                 acks,
-                found.stamp if fold.written else 0,  # otherwise the next push may get it
+                found.stamp if fold.logged else 0,  # otherwise the next push may get it
                 written=bool(fold.written),
                 known=_known(acks, parsed, fold),
                 lost=fold.lost,

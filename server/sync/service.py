@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -139,8 +140,8 @@ class SyncService:
             lock = self._locks.setdefault(user_id, asyncio.Lock())
             async with lock:
                 pushed = await self._store(user_id, parsed, changes)
-        for ack in pushed.acks:
-            self._metrics.changes.labels(_outcome(ack)).inc()
+        for outcome, count in Counter(map(_outcome, pushed.acks)).items():
+            self._metrics.changes.labels(outcome).inc(count)
         return pushed
 
     def _parse(self, payload: object, device_id: str | None) -> Change | Ack:

@@ -5,7 +5,7 @@ way at once: the second one waits or is repeated, so that stamps are in the orde
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -91,25 +91,28 @@ class SyncRepository:
         """
         await self._indexes.made(timeout)
         wanted = [_row_id(user_id, key) for key in keys]
-        ops = {_op_id(user_id, change.op_key): change.op_key for change in changes}
+        op_ids = {change.op_key: _op_id(user_id, change.op_key) for change in changes}
 
         async def work(session: AsyncClientSession) -> bool:
             head = await self._move_head(user_id, now, session)
             if head is None:
                 return False
             rows = await self._entities.find({"_id": {"$in": wanted}}, session=session).to_list()
-            known = await self._log.find({"_id": {"$in": list(ops)}}, session=session).to_list()
+            known = await self._log.find(
+                {"_id": {"$in": list(op_ids.values())}}, session=session
+            ).to_list()
             found = Found(
                 stamp=int(head["stamp"]),
                 rows={row.key: row for row in map(_decode_row, rows)},
-                ops={ops[doc["_id"]]: _decode_op(doc) for doc in known},
+                ops={op.op_key: op for op in map(_decode_op, known)},
                 count=head["count"],
             )
             result = decide(found)
             if not result.rows and not result.logged:
                 await session.abort_transaction()
                 return True
-            await self._store(user_id, result, now, session)
+            stored = {doc["_id"] for doc in rows}
+            await self._store(user_id, result, op_ids, stored, head["count"], now, session)
             return True
 
         with available(timeout):
@@ -136,36 +139,56 @@ class SyncRepository:
         return head
 
     async def _store(
-        self, user_id: str, result: Result, now: int, session: AsyncClientSession
+        self,
+        user_id: str,
+        result: Result,
+        op_ids: Mapping[OpKey, bytes],
+        stored: Set[str],
+        count: int,
+        now: int,
+        session: AsyncClientSession,
     ) -> None:
+        """Write `result`, where the rows `stored` are there already, and `count` of all rows."""
         rows = [
-            ReplaceOne({"_id": doc["_id"]}, doc, upsert=True)
+            ReplaceOne({"_id": doc["_id"]}, doc) if doc["_id"] in stored else InsertOne(doc)
             for doc in (_encode_row(user_id, row) for row in result.rows)
         ]
         goes_at = DatetimeMS(now + self._log_kept)
-        ops = [InsertOne(_encode_op(user_id, op, goes_at)) for op in result.logged]
+        ops = [
+            InsertOne(_encode_op(op_ids[op.op_key], user_id, op, goes_at)) for op in result.logged
+        ]
         if rows:
             await self._entities.bulk_write(rows, ordered=False, session=session)
         if ops:
             await self._log.bulk_write(ops, ordered=False, session=session)
-        await self._heads.update_one(
-            {"_id": user_id}, {"$set": {"count": result.count}}, session=session
-        )
+        if result.count != count:
+            await self._heads.update_one(
+                {"_id": user_id}, {"$set": {"count": result.count}}, session=session
+            )
 
     # --- pulling --------------------------------------------------------------------------
 
     async def changed(
-        self, user_id: str, after: int, take: Callable[[list[Row]], None], timeout: float
+        self,
+        user_id: str,
+        after: int,
+        pushed: int,
+        take: Callable[[list[Row]], None],
+        timeout: float,
     ) -> int:
         """Give `take` all rows with a stamp above `after`, some at a time, as of one moment.
 
-        All rows when `after` is above the newest stamp, which is the answer.
+        All rows when `after` is above the newest stamp, which is the answer. Left out are those
+        that the push with the stamp `pushed` wrote knowing how they stood at `after`.
         """
         with available(timeout):
             async with self._mongo.snapshot() as session:
                 stamp = _stamp(await self._heads.find_one({"_id": user_id}, session=session))
                 since = after if after <= stamp else 0
                 where = _range(user_id, since, stamp)
+                if pushed:
+                    own = {"stamp": DatetimeMS(pushed), "exact": True}
+                    where["$nor"] = [{**own, "base": {"$lte": DatetimeMS(after)}}]
                 rows = self._entities.find(where, session=session, batch_size=ROWS_AT_ONCE)
                 batch: list[Row] = []
                 async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
@@ -328,9 +351,9 @@ def _decode_row(doc: Document) -> Row:
     )
 
 
-def _encode_op(user_id: str, op: Logged, goes_at: DatetimeMS) -> Document:
+def _encode_op(op_id: bytes, user_id: str, op: Logged, goes_at: DatetimeMS) -> Document:
     return {
-        "_id": _op_id(user_id, op.op_key),
+        "_id": op_id,
         "user": user_id,
         "deviceId": op.device_id,
         "operationId": op.operation_id,

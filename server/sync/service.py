@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -139,8 +140,8 @@ class SyncService:
             lock = self._locks.setdefault(user_id, asyncio.Lock())
             async with lock:
                 pushed = await self._store(user_id, parsed, changes)
-        for ack in pushed.acks:
-            self._metrics.changes.labels(_outcome(ack)).inc()
+        for outcome, count in Counter(map(_outcome, pushed.acks)).items():
+            self._metrics.changes.labels(outcome).inc(count)
         return pushed
 
     def _parse(self, payload: object, device_id: str | None) -> Change | Ack:
@@ -170,7 +171,7 @@ class SyncService:
             acks = fold.run(parsed)
             pushed = _Pushed(
                 acks,
-                found.stamp,
+                found.stamp if fold.logged else 0,  # otherwise the next push may get it
                 written=bool(fold.written),
                 known=_known(acks, parsed, fold),
                 lost=fold.lost,
@@ -201,7 +202,9 @@ class SyncService:
                     self._add(answer, user_id, row)
 
         if body.limit is None and body.page_token is None:
-            answer.stamp = await self._repository.changed(user_id, cursor, take, PULL_TIMEOUT)
+            answer.stamp = await self._repository.changed(
+                user_id, cursor, pushed.stamp, take, PULL_TIMEOUT
+            )
         else:
             await self._page(user_id, body, cursor, pushed, answer, take)
         for key in pushed.lost - given:

@@ -155,11 +155,12 @@ class SyncRepository:
     # --- pulling --------------------------------------------------------------------------
 
     async def changed(
-        self, user_id: str, after: int, take: Callable[[list[Row]], None], timeout: float
+        self, user_id: str, after: int, take: Callable[[list[Row], int], None], timeout: float
     ) -> int:
         """Give `take` all rows with a stamp above `after`, some at a time, as of one moment.
 
-        All rows when `after` is above the newest stamp, which is the answer.
+        All rows when `after` is above the newest stamp, which is the answer. `take` also gets
+        the stamp that they are above.
         """
         with available(timeout):
             async with self._mongo.snapshot() as session:
@@ -171,9 +172,9 @@ class SyncRepository:
                 async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
                     batch.append(_decode_row(doc))
                     if len(batch) == ROWS_AT_ONCE:
-                        take(batch)
+                        take(batch, since)
                         batch = []
-                take(batch)
+                take(batch, since)
         return stamp
 
     async def page(

@@ -342,9 +342,7 @@ def test_changes_count_in_the_order_of_the_array(changes: list[Change]) -> None:
         row = store.rows[key]
         assert (row.deleted_at is not None) == (one.operation is Operation.DELETE)
         assert {name: row.data[name] for name in one.data} == one.data
-    assert store.applied == [
-        one.op_key for one, ack in zip(same, acks, strict=True) if ack.success
-    ]
+    assert store.applied == [one.op_key for one, ack in zip(same, acks, strict=True) if ack.success]
 
 
 def test_parent_and_child_may_come_in_one_push_and_only_in_this_order() -> None:
@@ -361,7 +359,9 @@ def test_parent_and_child_may_come_in_one_push_and_only_in_this_order() -> None:
 
 
 @given(arrays(), st.integers(0, 4))
-def test_a_full_user_keeps_what_there_is_and_may_change_it(changes: list[Change], room: int) -> None:
+def test_a_full_user_keeps_what_there_is_and_may_change_it(
+    changes: list[Change], room: int
+) -> None:
     store = Store(room)
     for one in changes:
         had = one.key in store.rows

@@ -1,9 +1,10 @@
 """The connection to MongoDB, with one way to fail: AppError `unavailable`."""
 
+import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pymongo
@@ -27,6 +28,9 @@ Collection = AsyncCollection[Document]
 APP_NAME = "livetally"
 PATIENCE = 1.0  # seconds, for a transaction that others keep from what it writes
 ABANDONED = 1.0  # seconds in which nothing came for a transaction: its process has died
+
+_SNAPSHOT_UNAVAILABLE = 246
+_MOMENT = 0.01  # seconds
 
 
 class Mongo:
@@ -66,11 +70,19 @@ class Mongo:
             if not hello.get("isWritablePrimary"):
                 raise AppError(Code.UNAVAILABLE, "The database has no primary right now")
 
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[AsyncClientSession]:
-        """A session whose reads all see the same moment."""
-        async with self._client.start_session(snapshot=True) as session:
-            yield session
+    async def snapshot(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+        """Carry out `work`, whose reads all see the same moment.
+
+        Again, if its first read of a collection meets one that has just been made.
+        """
+        while True:
+            async with self._client.start_session(snapshot=True) as session:
+                try:
+                    return await work(session)
+                except OperationFailure as error:
+                    if error.code != _SNAPSHOT_UNAVAILABLE:
+                        raise
+            await asyncio.sleep(_MOMENT)
 
     async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
         """Carry out `work` in one transaction, again from its start when it met another one."""

@@ -162,20 +162,23 @@ class SyncRepository:
         All rows when `after` is above the newest stamp, which is the answer. `take` also gets
         the stamp that they are above.
         """
+
+        async def work(session: AsyncClientSession) -> int:
+            stamp = _stamp(await self._heads.find_one({"_id": user_id}, session=session))
+            since = after if after <= stamp else 0
+            where = _range(user_id, since, stamp)
+            rows = self._entities.find(where, session=session, batch_size=ROWS_AT_ONCE)
+            batch: list[Row] = []
+            async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
+                batch.append(_decode_row(doc))
+                if len(batch) == ROWS_AT_ONCE:
+                    take(batch, since)
+                    batch = []
+            take(batch, since)
+            return stamp
+
         with available(timeout):
-            async with self._mongo.snapshot() as session:
-                stamp = _stamp(await self._heads.find_one({"_id": user_id}, session=session))
-                since = after if after <= stamp else 0
-                where = _range(user_id, since, stamp)
-                rows = self._entities.find(where, session=session, batch_size=ROWS_AT_ONCE)
-                batch: list[Row] = []
-                async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
-                    batch.append(_decode_row(doc))
-                    if len(batch) == ROWS_AT_ONCE:
-                        take(batch, since)
-                        batch = []
-                take(batch, since)
-        return stamp
+            return await self._mongo.snapshot(work)
 
     async def page(
         self, user_id: str, after: int, until: int, last: Key | None, limit: int, timeout: float

@@ -17,7 +17,7 @@ from tests.loops import loop_thread
 from tests.server.sync_machine import SyncMachine, World
 from tests.serving import serving
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 STEPS = int(os.environ.get("FUZZ_STEPS", "25"))
 
 

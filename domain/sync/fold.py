@@ -142,8 +142,8 @@ class Fold:
             )
         if stored is None:
             self.room -= 1
-        elif row.data != {**stored.data, **change.data}:
-            row = replace(row, exact=False)  # the merge rule has a mind of its own
+        else:
+            row = self._merged(row, wished, {**stored.data, **change.data})
         self.rows[change.key] = self.written[change.key] = row
         return Ack(change.operation_id, change.id, applied_at=row.updated_at)
 
@@ -170,6 +170,15 @@ class Fold:
             base=base if before is None else before.base,
             exact=at == change.timestamp and (before is None or before.exact),
         )
+
+    def _merged(self, row: Row, wished: Row, expected: dict[str, Any]) -> Row:
+        """What a merge rule has made, with our bookkeeping: it may have a mind of its own."""
+        same = (row.data, row.updated_at, row.deleted_at) == (
+            expected,
+            wished.updated_at,
+            wished.deleted_at,
+        )
+        return replace(row, stamp=wished.stamp, base=wished.base, exact=wished.exact and same)
 
     def _log(self, change: Change, wished: Row, *, conflict: bool) -> None:
         logged = Logged(

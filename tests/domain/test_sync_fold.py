@@ -64,6 +64,7 @@ class Store:
         for given_one, ack in zip(changes, acks, strict=True):
             if isinstance(given_one, Change):
                 assert (ack.operation_id, ack.id) == (given_one.operation_id, given_one.id)
+        assert fold.lost <= fold.rows.keys()
         assert all(row.stamp == self.stamp for row in fold.written.values())
         assert all(op.stamp == self.stamp for op in fold.logged)
         assert {row.key for row in fold.written.values()} == set(fold.written)
@@ -317,6 +318,28 @@ def test_an_operation_id_with_another_content_is_refused_and_changes_nothing(
     assert ack.error is not None
     assert ack.error.code is Code.OPERATION_ID_REUSED
     assert store.rows == rows
+
+
+def test_a_repeat_of_what_has_lost_against_a_tombstone_that_has_gone_since_is_a_repeat() -> None:
+    store = Store()
+    late = change(2, at=NOW - 1)
+    store.push([change(1, operation="delete"), late])
+    store.rows.clear()
+    (ack,) = store.push([late])
+    assert ack.duplicate
+    assert ack.conflict
+    assert store.rows == {}
+
+
+def test_a_repeat_brings_the_row_if_it_is_not_as_the_repeated_change_left_it() -> None:
+    store = Store()
+    mine, ahead = change(1), change(2, row_id="i2", at=NOW + AHEAD)
+    store.push([mine, ahead])
+    store.push([mine, ahead])
+    assert store.lost == {ahead.key}  # it counts with another time
+    store.push([change(3, device="tablet")])
+    store.push([mine])
+    assert store.lost == {mine.key}
 
 
 def test_the_same_operation_id_of_another_device_entity_or_type_is_another_operation() -> None:

@@ -1,11 +1,13 @@
 """Errors over HTTP: RFC 9457 problems, one table from codes to statuses."""
 
+import json
 import logging
 import math
 import re
 import uuid
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -178,10 +180,11 @@ def _translated(request: web.Request, error: web.HTTPException) -> web.Response:
     return response
 
 
-async def read_json(request: web.Request, limit: int = MAX_BODY) -> Any:
+async def read_json(request: web.Request, limit: int = MAX_BODY, *, mend: bool = False) -> Any:
     """The body as JSON, at most `limit` bytes of it, inflated too.
 
-    Raises AppError `invalid_json` or `payload_too_large`.
+    With `mend` halves of surrogate pairs become U+FFFD: JavaScript leaves them where it cuts a
+    text inside an emoji. Raises AppError `invalid_json` or `payload_too_large`.
     """
     body = await _read(request, limit)
     encoding = request.headers.get("Content-Encoding", "identity").lower()
@@ -191,7 +194,15 @@ async def read_json(request: web.Request, limit: int = MAX_BODY) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if mend and b"\\u" in body:
+            with suppress(ValueError, RecursionError):
+                return orjson.loads(_whole_characters(body))
         raise AppError(Code.INVALID_JSON, f"The body is not JSON: {error.msg}") from None
+
+
+def _whole_characters(body: bytes) -> str:
+    text = json.dumps(json.loads(body), ensure_ascii=False)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 async def _read(request: web.Request, limit: int) -> bytes:

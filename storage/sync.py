@@ -173,31 +173,35 @@ class SyncRepository:
         user_id: str,
         after: int,
         pushed: int,
-        take: Callable[[list[Row]], None],
+        take: Callable[[list[Row], int], None],
         timeout: float,
     ) -> int:
         """Give `take` all rows with a stamp above `after`, some at a time, as of one moment.
 
-        All rows when `after` is above the newest stamp, which is the answer. Left out are those
-        that the push with the stamp `pushed` wrote knowing how they stood at `after`.
+        All rows when `after` is above the newest stamp, which is the answer. `take` also gets
+        the stamp that they are above. Left out are those that the push with the stamp `pushed`
+        wrote knowing how they stood at that stamp.
         """
+
+        async def work(session: AsyncClientSession) -> int:
+            stamp = _stamp(await self._heads.find_one({"_id": user_id}, session=session))
+            since = after if after <= stamp else 0
+            where = _range(user_id, since, stamp)
+            if pushed:
+                own = {"stamp": DatetimeMS(pushed), "exact": True}
+                where["$nor"] = [{**own, "base": {"$lte": DatetimeMS(since)}}]
+            rows = self._entities.find(where, session=session, batch_size=ROWS_AT_ONCE)
+            batch: list[Row] = []
+            async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
+                batch.append(_decode_row(doc))
+                if len(batch) == ROWS_AT_ONCE:
+                    take(batch, since)
+                    batch = []
+            take(batch, since)
+            return stamp
+
         with available(timeout):
-            async with self._mongo.snapshot() as session:
-                stamp = _stamp(await self._heads.find_one({"_id": user_id}, session=session))
-                since = after if after <= stamp else 0
-                where = _range(user_id, since, stamp)
-                if pushed:
-                    own = {"stamp": DatetimeMS(pushed), "exact": True}
-                    where["$nor"] = [{**own, "base": {"$lte": DatetimeMS(after)}}]
-                rows = self._entities.find(where, session=session, batch_size=ROWS_AT_ONCE)
-                batch: list[Row] = []
-                async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
-                    batch.append(_decode_row(doc))
-                    if len(batch) == ROWS_AT_ONCE:
-                        take(batch)
-                        batch = []
-                take(batch)
-        return stamp
+            return await self._mongo.snapshot(work)
 
     async def page(
         self, user_id: str, after: int, until: int, last: Key | None, limit: int, timeout: float

@@ -52,8 +52,8 @@ class _Pushed:
 
     acks: list[Ack]
     stamp: int = 0
-    written: bool = False
-    known: set[Key] = field(default_factory=set)
+    known: dict[Key, int] = field(default_factory=dict)
+    """The stamps of rows that stand as the device has sent them."""
     lost: set[Key] = field(default_factory=set)
     rows: dict[Key, Row] = field(default_factory=dict)
 
@@ -98,7 +98,7 @@ class SyncService:
         with self._counted():
             cursor = await self._cursor(body)
             pushed = await self._push(user_id, body)
-            if pushed.written:
+            if pushed.stamp:
                 self._live.tell_sync(user_id, pushed.stamp, body.device_id or "")
             return await self._pull(user_id, body, cursor, pushed)
 
@@ -171,8 +171,7 @@ class SyncService:
             acks = fold.run(parsed)
             pushed = _Pushed(
                 acks,
-                found.stamp if fold.logged else 0,  # otherwise the next push may get it
-                written=bool(fold.written),
+                stamp=found.stamp if fold.written else 0,  # else the stamp was never issued
                 known=_known(acks, parsed, fold),
                 lost=fold.lost,
                 rows=fold.rows,
@@ -193,11 +192,11 @@ class SyncService:
         answer.cursor = _shown_cursor(body)
         given: set[Key] = set()
 
-        def take(rows: Sequence[Row]) -> None:
+        def take(rows: Sequence[Row], since: int) -> None:
             for row in rows:
                 if row.deleted_at is not None and not deleted:
                     continue
-                if row.key in pushed.lost or not self._is_known(row, cursor, pushed):
+                if row.key in pushed.lost or not _is_known(row, since, pushed):
                     given.add(row.key)
                     self._add(answer, user_id, row)
 
@@ -218,7 +217,7 @@ class SyncService:
         cursor: int,
         pushed: _Pushed,
         answer: Answer,
-        take: Callable[[Sequence[Row]], None],
+        take: Callable[[Sequence[Row], int], None],
     ) -> None:
         answer.paged = True
         limit = body.limit or MAX_CHANGES
@@ -231,19 +230,13 @@ class SyncService:
         else:
             until = await self._repository.stamp(user_id, PULL_TIMEOUT)
             since = cursor if cursor <= until else 0
-            token = PageToken(cursor, until, pushed.stamp, since, ("", ""))
+            token = PageToken(since, until, pushed.stamp, since, ("", ""))
             rows = await self._repository.page(user_id, since, until, None, limit + 1, PULL_TIMEOUT)
-        take(rows[:limit])
+        take(rows[:limit], token.cursor)
         if len(rows) > limit:
             answer.more = token.behind(rows[limit - 1])
         else:
             answer.stamp = token.until
-
-    def _is_known(self, row: Row, cursor: int, pushed: _Pushed) -> bool:
-        """Whether the device has just said exactly this, knowing what it was based on."""
-        if row.key in pushed.known:
-            return True
-        return row.stamp == pushed.stamp > 0 and row.exact and row.base <= cursor
 
     def _add(self, answer: Answer, user_id: str, row: Row) -> None:
         plural = self.types[row.type].plural
@@ -271,15 +264,21 @@ class SyncService:
             log.warning("tombstones wait: %s", error.message)
 
 
-def _known(acks: Sequence[Ack], parsed: Sequence[Change | Ack], fold: Fold) -> set[Key]:
-    """Rows that stand as repeated changes of this push had left them."""
-    known = set()
+def _is_known(row: Row, since: int, pushed: _Pushed) -> bool:
+    """Whether the device has just said exactly this, and had by `since` what it was based on."""
+    sent = row.stamp == pushed.stamp or row.stamp == pushed.known.get(row.key)
+    return sent and row.exact and row.base <= since
+
+
+def _known(acks: Sequence[Ack], parsed: Sequence[Change | Ack], fold: Fold) -> dict[Key, int]:
+    """Rows that stand as repeated changes of this push had left them, with their stamps."""
+    known = {}
     for ack, change in zip(acks, parsed, strict=True):
         if isinstance(change, Change) and ack.duplicate and not ack.conflict:
             row, done = fold.rows.get(change.key), fold.ops[change.op_key]
-            if row is not None and row.stamp == done.stamp and row.exact:
-                known.add(change.key)
-    return known - fold.written.keys()
+            if row is not None and row.stamp == done.stamp:
+                known[change.key] = row.stamp
+    return known
 
 
 def _outcome(ack: Ack) -> str:

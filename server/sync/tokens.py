@@ -14,7 +14,8 @@ from domain.times import LAST
 class PageToken:
     """A pull in pages: rows up to stamp `until`, this page behind `last` of stamp `after`.
 
-    `cursor` is what the device has asked with, `pushed` the stamp of its push in the first call.
+    `cursor` is the stamp behind which the first page began, `pushed` that of the device's push in
+    the first call, 0 if it stored nothing.
     """
 
     cursor: int

@@ -13,7 +13,8 @@ from domain.times import iso
 from tests.rest import Api
 from tests.serving import free_port, server_process
 
-ROUNDS = 6
+ROUNDS = 5
+MOST_ROUNDS = 12  # until one kill has hit the moment between commit and answer
 DEVICES = 4
 BATCH = 4  # operations of a push; two changes each
 TALLY = "the-tally"
@@ -99,7 +100,9 @@ async def test_every_operation_counts_exactly_once_and_nothing_acknowledged_is_l
 ) -> None:
     settings = {**stores, "port": free_port(), "sync_types": "tests.e2e.sync_types:TYPES"}
     devices = [Device(f"phone-{n}") for n in range(DEVICES)]
-    for _ in range(ROUNDS):
+    for round_ in range(MOST_ROUNDS):
+        if round_ >= ROUNDS and any(device.duplicates for device in devices):
+            break
         async with server_process(tmp_path, **settings) as server:
             pushing = asyncio.gather(*(device.run(server.url) for device in devices))
             await progress(devices)
@@ -133,7 +136,11 @@ async def test_every_operation_counts_exactly_once_and_nothing_acknowledged_is_l
     }
     assert [row["total"] for row in rows["tallies"]] == [sum(d.sum for d in devices)]
     assert sum(device.unanswered for device in devices) >= ROUNDS  # it was killed at work
-    assert any(device.duplicates for device in devices)  # and also between commit and answer
+    assert any(device.duplicates for device in devices)
+    print(
+        f"{len(written)} operations, {sum(d.unanswered for d in devices)} pushes unanswered,"
+        f" {sum(d.duplicates for d in devices)} changes found applied"
+    )
 
 
 async def logged(api: Api) -> list[tuple[str, str, str]]:

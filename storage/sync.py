@@ -4,6 +4,7 @@ A push begins with moving its user's head forward. Two pushes of a user therefor
 way at once: the second one waits or is repeated, so that stamps are in the order of the commits.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from uuid import uuid4
 from bson.datetime_ms import DatetimeMS
 from pymongo import InsertOne, ReplaceOne
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import OperationFailure
 
 from domain.errors import erased
 from domain.sync.changes import Change, OpKey
@@ -23,6 +25,8 @@ from storage.indexes import Indexes
 from storage.mongo import Collection, Document, Mongo, available
 from storage.names import META, SYNC_ENTITIES, SYNC_HEADS, SYNC_LOG
 
+SNAPSHOT_UNAVAILABLE = 246  # MongoDB's code
+RETRY_AFTER = 0.02  # seconds
 ROWS_AT_ONCE = 500  # read, decoded and handed on in one turn of the loop
 
 
@@ -31,6 +35,8 @@ class Found:
     """What a push has to know: its stamp, the rows and operations concerned, how many rows."""
 
     stamp: int
+    before: int
+    """The user's newest stamp until now."""
     rows: dict[Key, Row]
     ops: dict[OpKey, Logged]
     count: int
@@ -99,8 +105,10 @@ class SyncRepository:
                 return False
             rows = await self._entities.find({"_id": {"$in": wanted}}, session=session).to_list()
             known = await self._log.find({"_id": {"$in": list(ops)}}, session=session).to_list()
+            before = int(head["stamp"])
             found = Found(
-                stamp=int(head["stamp"]),
+                stamp=_next(before, now),
+                before=before,
                 rows={row.key: row for row in map(_decode_row, rows)},
                 ops={ops[doc["_id"]]: _decode_op(doc) for doc in known},
                 count=head["count"],
@@ -127,9 +135,10 @@ class SyncRepository:
     async def _move_head(
         self, user_id: str, now: int, session: AsyncClientSession
     ) -> Document | None:
-        after = {"$max": [{"$add": ["$stamp", 1]}, DatetimeMS(now)]}
+        """The head as it was before; None of a user who has none yet."""
+        after = {"$max": [{"$add": ["$stamp", 1]}, DatetimeMS(now)]}  # as `_next`
         head: Document | None = await self._heads.find_one_and_update(
-            {"_id": user_id}, [{"$set": {"stamp": after}}], return_document=True, session=session
+            {"_id": user_id}, [{"$set": {"stamp": after}}], session=session
         )
         if head is not None and head.get("erased"):
             raise erased()
@@ -161,19 +170,36 @@ class SyncRepository:
 
         All rows when `after` is above the newest stamp, which is the answer.
         """
+        taken = False
+
+        def taking(rows: list[Row]) -> None:
+            nonlocal taken
+            taken = True
+            take(rows)
+
         with available(timeout):
-            async with self._mongo.snapshot() as session:
-                stamp = _stamp(await self._heads.find_one({"_id": user_id}, session=session))
-                since = after if after <= stamp else 0
-                where = _range(user_id, since, stamp)
-                rows = self._entities.find(where, session=session, batch_size=ROWS_AT_ONCE)
-                batch: list[Row] = []
-                async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
-                    batch.append(_decode_row(doc))
-                    if len(batch) == ROWS_AT_ONCE:
-                        take(batch)
-                        batch = []
-                take(batch)
+            while True:
+                try:
+                    return await self._read_changed(user_id, after, taking)
+                except OperationFailure as error:  # a collection or an index is being made
+                    if error.code != SNAPSHOT_UNAVAILABLE or taken:
+                        raise
+                await asyncio.sleep(RETRY_AFTER)
+
+    async def _read_changed(
+        self, user_id: str, after: int, take: Callable[[list[Row]], None]
+    ) -> int:
+        async with self._mongo.snapshot() as session:
+            stamp = _stamp(await self._heads.find_one({"_id": user_id}, session=session))
+            where = _range(user_id, after if after <= stamp else 0, stamp)
+            rows = self._entities.find(where, session=session, batch_size=ROWS_AT_ONCE)
+            batch: list[Row] = []
+            async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
+                batch.append(_decode_row(doc))
+                if len(batch) == ROWS_AT_ONCE:
+                    take(batch)
+                    batch = []
+            take(batch)
         return stamp
 
     async def page(
@@ -280,6 +306,10 @@ def _stamp(head: Document | None) -> int:
     if head.get("erased"):
         raise erased()
     return int(head["stamp"])
+
+
+def _next(stamp: int, now: int) -> int:
+    return max(stamp + 1, now)
 
 
 def _range(user_id: str, after: int, until: int) -> Document:

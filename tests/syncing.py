@@ -26,11 +26,13 @@ def at(seconds: float = 0) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def change(operation: str, id: str, data: Any = None, when: Any = 0, **more: Any) -> dict[str, Any]:
+def change(
+    operation: str, row_id: str, data: Any = None, when: Any = 0, **more: Any
+) -> dict[str, Any]:
     """A change of an item, unless `entityType` says otherwise; `when` as in `at`."""
     made: dict[str, Any] = {
         "operationId": f"op-{uuid4()}",
-        "id": id,
+        "id": row_id,
         "entityType": "item",
         "operation": operation,
         "timestamp": at(when) if isinstance(when, int | float) else when,
@@ -40,16 +42,16 @@ def change(operation: str, id: str, data: Any = None, when: Any = 0, **more: Any
     return {**made, **more}
 
 
-def create(id: str, when: Any = 0, *, type: str = "item", **data: Any) -> dict[str, Any]:
-    return change("create", id, data, when, entityType=type)
+def create(row_id: str, when: Any = 0, *, kind: str = "item", **data: Any) -> dict[str, Any]:
+    return change("create", row_id, data, when, entityType=kind)
 
 
-def update(id: str, when: Any = 0, *, type: str = "item", **data: Any) -> dict[str, Any]:
-    return change("update", id, data, when, entityType=type)
+def update(row_id: str, when: Any = 0, *, kind: str = "item", **data: Any) -> dict[str, Any]:
+    return change("update", row_id, data, when, entityType=kind)
 
 
-def delete(id: str, when: Any = 0, *, type: str = "item") -> dict[str, Any]:
-    return change("delete", id, None, when, entityType=type)
+def delete(row_id: str, when: Any = 0, *, kind: str = "item") -> dict[str, Any]:
+    return change("delete", row_id, None, when, entityType=kind)
 
 
 def applied(sent: dict[str, Any], when: Any = 0) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def by_id(data: Any) -> dict[str, Any]:
 
 def titles(data: Any) -> dict[str, Any]:
     """The titles of an answer's rows by their ids."""
-    return {id: row.get("title") for id, row in by_id(data).items()}
+    return {row_id: row.get("title") for row_id, row in by_id(data).items()}
 
 
 def stand_still(served: Served, monkeypatch: Any, when: float = 86_400) -> list[int]:

@@ -142,8 +142,8 @@ class Fold:
             )
         if stored is None:
             self.room -= 1
-        elif row.data != {**stored.data, **change.data}:
-            row = replace(row, exact=False)  # the merge rule has a mind of its own
+        else:
+            row = _as_written(row, stored, wished)
         self.rows[change.key] = self.written[change.key] = row
         return Ack(change.operation_id, change.id, applied_at=row.updated_at)
 
@@ -186,3 +186,17 @@ class Fold:
         )
         self.ops[change.op_key] = logged
         self.logged.append(logged)
+
+
+def _as_written(row: Row, stored: Row, wished: Row) -> Row:
+    """What a merge rule has made, with the stamp of this push whatever the rule took over."""
+    expected = replace(row, data={**stored.data, **wished.data}, deleted_at=wished.deleted_at)
+    expected = replace(expected, updated_at=wished.updated_at)
+    return replace(
+        row,
+        type=wished.type,
+        id=wished.id,
+        stamp=wished.stamp,
+        base=wished.base,
+        exact=wished.exact and row == expected,  # or the rule has a mind of its own
+    )

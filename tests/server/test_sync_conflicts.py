@@ -14,6 +14,7 @@ from tests.syncing import (
     applied,
     at,
     by_id,
+    change,
     create,
     delete,
     stand_still,
@@ -117,9 +118,9 @@ async def test_a_repeat_of_what_had_lost_is_a_duplicate_with_the_servers_row(
 
 
 async def test_a_pulled_row_may_be_sent_back_whole(phone: Device, laptop: Device) -> None:
-    await phone.done(create("s", type="space"), create("a", title="x", spaceId="s"))
+    await phone.done(create("s", kind="space"), create("a", title="x", spaceId="s"))
     row = (await laptop.pull())["a"]
-    await laptop.done(update("a", 5, **{**row, "title": "y", "userId": "bob", "__v": 0}))
+    await laptop.done(change("update", "a", {**row, "title": "y", "userId": "bob", "__v": 0}, 5))
     assert (await phone.pull())["a"] == {
         **row,
         "title": "y",
@@ -251,12 +252,12 @@ async def test_an_update_before_its_create_in_one_push_is_never_dropped(phone: D
 
 async def test_parents_must_be_ones_own_and_there(http: aiohttp.ClientSession) -> None:
     ada, bob = Device(Api(http, "ada")), Device(Api(http, "bob"))
-    await bob.done(create("s", type="space"))
-    await bob.done(create("c", type="category", spaceId="s"))
+    await bob.done(create("s", kind="space"))
+    await bob.done(create("c", kind="category", spaceId="s"))
     for child in (
         create("i", spaceId="s"),
         create("i", categoryId="c"),
-        create("c2", type="category", spaceId="s"),
+        create("c2", kind="category", spaceId="s"),
         create("i", spaceId="nowhere"),
     ):
         await ada.refused(child, "parent_missing", retryable=True)
@@ -267,16 +268,16 @@ async def test_parents_must_be_ones_own_and_there(http: aiohttp.ClientSession) -
 async def test_a_child_waits_for_its_parent_and_is_applied_then(phone: Device) -> None:
     child = create("i", 5, title="x", spaceId="s", categoryId="c")
     await phone.refused(child, "parent_missing", retryable=True)
-    await phone.done(create("s", type="space"))
+    await phone.done(create("s", kind="space"))
     await phone.refused(child, "parent_missing", retryable=True)
-    await phone.done(create("c", type="category"))
+    await phone.done(create("c", kind="category"))
     assert await phone.ack(child) == applied(child, 5)
 
 
 async def test_parents_made_in_the_same_push_count_if_they_come_first(phone: Device) -> None:
     family = [
-        create("s", type="space"),
-        create("c", type="category", spaceId="s"),
+        create("s", kind="space"),
+        create("c", kind="category", spaceId="s"),
         create("i", categoryId="c", spaceId="s"),
     ]
     acks = (await phone.send(*reversed(family)))["acknowledged"]
@@ -290,23 +291,23 @@ async def test_parents_made_in_the_same_push_count_if_they_come_first(phone: Dev
 
 
 async def test_a_parent_of_another_type_is_none(phone: Device) -> None:
-    await phone.done(create("x", type="category"))
+    await phone.done(create("x", kind="category"))
     await phone.refused(create("i", spaceId="x"), "parent_missing", retryable=True)
 
 
 async def test_what_was_put_into_a_space_while_another_device_deleted_it_is_not_lost(
     phone: Device, laptop: Device
 ) -> None:
-    await phone.done(create("s", type="space"))
+    await phone.done(create("s", kind="space"))
     await laptop.pull()
-    await phone.done(delete("s", 10, type="space"))
+    await phone.done(delete("s", 10, kind="space"))
     await laptop.done(create("i", 20, title="kept", spaceId="s"))
     assert (await phone.pull())["i"]["title"] == "kept"
 
 
 async def test_a_parent_may_be_taken_away_and_an_update_need_not_name_it(phone: Device) -> None:
-    await phone.done(create("s", type="space"), create("i", spaceId="s"))
-    await phone.done(delete("s", 1, type="space"))
+    await phone.done(create("s", kind="space"), create("i", spaceId="s"))
+    await phone.done(delete("s", 1, kind="space"))
     await phone.done(update("i", 2, title="x"))
     await phone.done(update("i", 3, spaceId=None))
     assert (await phone.initial())["i"]["spaceId"] is None

@@ -91,15 +91,13 @@ async def test_a_body_without_a_cursor_brings_everything(phone: Device, api: Api
     assert titles(answer.ok()["data"]) == {"a": None}
 
 
-@pytest.mark.parametrize("cursor", ["2999-01-01T00:00:00.000Z", 32472144000000])
-async def test_a_cursor_above_the_newest_brings_everything(
-    phone: Device, laptop: Device, cursor: Any
-) -> None:
+async def test_a_cursor_above_the_newest_brings_everything(phone: Device, laptop: Device) -> None:
     stamp = (await phone.done(create("a"), create("b"), delete("b", 1)))["syncTimestamp"]
-    laptop.cursor = cursor
-    data = await laptop.send()
-    assert by_id(data).keys() == {"a", "b"}
-    assert data["syncTimestamp"] == stamp
+    for cursor in ("2999-01-01T00:00:00.000Z", 32472144000000):
+        laptop.cursor = cursor
+        data = await laptop.send()
+        assert by_id(data).keys() == {"a", "b"}
+        assert data["syncTimestamp"] == stamp
 
 
 async def test_a_cursor_above_the_newest_brings_everything_also_to_who_pushes_with_it(
@@ -117,9 +115,9 @@ async def test_a_cursor_may_be_iso_or_epoch_milliseconds(
 ) -> None:
     now = stand_still(served, monkeypatch)
     stamps = []
-    for id in "abc":
+    for row_id in "abc":
         now[0] += 1000
-        await phone.done(create(id))
+        await phone.done(create(row_id))
         stamps.append((now[0], phone.cursor))
     millis, iso = stamps[1]
     for cursor in (millis, iso, iso.replace("Z", "+00:00"), iso.replace("Z", ""), float(millis)):
@@ -127,15 +125,14 @@ async def test_a_cursor_may_be_iso_or_epoch_milliseconds(
         assert (await laptop.pull()).keys() == {"c"}, cursor
 
 
-@pytest.mark.parametrize(
-    "cursor", ["", "yesterday", "null", "x" * 500, -1, 10**30, True, {}, ["2026-01-01"], "0000-01"]
-)
 async def test_a_cursor_that_is_no_time_is_refused_by_name_and_nothing_is_pushed(
-    api: Api, phone: Device, cursor: Any
+    api: Api, phone: Device
 ) -> None:
-    body = {"deviceId": "phone", "lastSyncTimestamp": cursor, "changes": [create("a")]}
-    answer = await api.post(SYNC_PATH, body)
-    answer.refused_field(400, "invalid_value", "/lastSyncTimestamp")
+    garbage = ["", "yesterday", "null", "x" * 500, -1, 10**30, True, {}, ["2026-01-01"], "0000-01"]
+    for cursor in garbage:
+        body = {"deviceId": "phone", "lastSyncTimestamp": cursor, "changes": [create("a")]}
+        answer = await api.post(SYNC_PATH, body)
+        answer.refused_field(400, "invalid_value", "/lastSyncTimestamp")
     assert await phone.initial() == {}
 
 
@@ -170,18 +167,19 @@ async def test_a_puller_beside_writers_on_two_instances_misses_nothing(
 
         async def write(writer: Device) -> None:
             for n in range(12):
-                await writer.done(
-                    create(f"{writer.name}-{n}"), create("all", n, title=f"{writer.name} {n}")
-                )
+                await writer.done(create(f"{writer.name}-{n}"))
+                await writer.send(create("all", n, title=f"{writer.name} {n}"))
 
         async def pull() -> None:
             local.update(await puller.pull())
             stamps.append(puller.cursor)
 
         writing = asyncio.gather(*map(write, writers))
-        while not writing.done():
-            await pull()
-        await writing
+        try:
+            while not writing.done():
+                await pull()
+        finally:
+            await writing
         await pull()
         assert local == await puller.initial()
         assert len(local) == 4 * 12 + 1
@@ -285,16 +283,17 @@ async def test_what_two_devices_fold_is_what_initial_has(phone: Device, laptop: 
                     "id": one["id"],
                     "updatedAt": one["timestamp"],
                     "deletedAt": gone,
+                    "deviceId": device.name,
                 }
         own.update(by_id(data))
     for device in (phone, laptop):
         local[device.name].update(await device.pull())
     stands = await phone.initial()
     for own in local.values():
-        shown = {id: row for id, row in own.items() if row["deletedAt"] is None}
+        shown = {key: row for key, row in own.items() if row["deletedAt"] is None}
         assert shown.keys() == stands.keys()
-        for id, row in shown.items():
-            assert row == {name: stands[id][name] for name in row}
+        for key, row in shown.items():
+            assert row == {name: stands[key][name] for name in row}
 
 
 # --- rows and /initial ----------------------------------------------------------------------
@@ -331,7 +330,7 @@ async def test_initial_of_nobody_is_empty_and_its_cursor_goes_on(
 async def test_initial_is_complete_at_its_stamp_and_without_deleted_rows(
     phone: Device, laptop: Device, api: Api
 ) -> None:
-    await phone.done(*(create(f"i{n}", type=("item", "space")[n % 2]) for n in range(40)))
+    await phone.done(*(create(f"i{n}", kind=("item", "space")[n % 2]) for n in range(40)))
     await phone.done(delete("i0", 1), delete("never"), update("i2", 1, title="x"))
     answer = await api.get(INITIAL)
     conforms((await api.get("/openapi.json")).ok(), "GET", INITIAL, answer)

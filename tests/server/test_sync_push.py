@@ -115,24 +115,22 @@ async def test_its_clients_loop_empties_the_queue_and_fills_the_other_device(api
     }
 
 
-@pytest.mark.parametrize(
-    ("sent", "counts"),
-    [
-        ("2025-12-29T14:30:00.123Z", "2025-12-29T14:30:00.123Z"),  # JavaScript
-        ("2025-12-29T14:30:00.123456", "2025-12-29T14:30:00.123Z"),  # Dart, local time
-        ("2025-12-29T14:30:00.123456Z", "2025-12-29T14:30:00.123Z"),  # Dart, UTC
-        ("2025-12-29T14:30:00.000", "2025-12-29T14:30:00.000Z"),
-        ("2025-12-29T15:30:00+01:00", "2025-12-29T14:30:00.000Z"),
-        (1767018600123, "2025-12-29T14:30:00.123Z"),
-    ],
-)
-async def test_the_times_of_its_clients_are_understood(
-    phone: Device, laptop: Device, sent: Any, counts: str
-) -> None:
-    one = {**create("a", title="Watch Inception", movieId="27205"), "timestamp": sent}
-    assert (await phone.ack(one))["appliedTimestamp"] == counts
-    row = (await laptop.pull())["a"]
-    assert (row["createdAt"], row["updatedAt"]) == (counts, counts)
+TIMES: dict[Any, str] = {
+    "2025-12-29T14:30:00.123Z": "2025-12-29T14:30:00.123Z",  # JavaScript
+    "2025-12-29T14:30:00.123456": "2025-12-29T14:30:00.123Z",  # Dart, local time
+    "2025-12-29T14:30:00.123456Z": "2025-12-29T14:30:00.123Z",  # Dart, UTC
+    "2025-12-29T14:30:00.000": "2025-12-29T14:30:00.000Z",
+    "2025-12-29T15:30:00+01:00": "2025-12-29T14:30:00.000Z",
+    1767018600123: "2025-12-29T14:30:00.123Z",
+}
+
+
+async def test_the_times_of_its_clients_are_understood(phone: Device, laptop: Device) -> None:
+    for n, (sent, counts) in enumerate(TIMES.items()):
+        one = {**create(f"i{n}", title="Watch Inception", movieId="27205"), "timestamp": sent}
+        assert (await phone.ack(one))["appliedTimestamp"] == counts
+        row = (await laptop.pull())[f"i{n}"]
+        assert (row["createdAt"], row["updatedAt"]) == (counts, counts)
 
 
 async def test_its_update_sends_only_what_has_changed(phone: Device, laptop: Device) -> None:
@@ -145,8 +143,8 @@ async def test_its_update_sends_only_what_has_changed(phone: Device, laptop: Dev
 
 async def test_its_test_flow(phone: Device, laptop: Device, api: Api) -> None:
     assert by_id((await api.get(INITIAL)).ok()["data"]) == {}
-    await phone.done(create("s", type="space", name="Personal", icon="home", color="#fff"))
-    await phone.done(create("c", type="category", name="Movies", spaceId="s", order=1))
+    await phone.done(create("s", kind="space", name="Personal", icon="home", color="#fff"))
+    await phone.done(create("c", kind="category", name="Movies", spaceId="s", order=1))
     await phone.done(create("i", title="Watch", categoryId="c", spaceId="s", tags=["a", "b"]))
     await phone.done(update("i", 1, status="done", priority="high", notes="n", order=1.5))
     seen = await laptop.send()
@@ -214,9 +212,7 @@ async def test_the_documents_own_example_is_answered_as_it_shows(api: Api) -> No
     assert data["serverUpdates"] == NOTHING
 
 
-async def test_changes_are_applied_in_the_order_of_the_array(
-    phone: Device, laptop: Device
-) -> None:
+async def test_changes_are_applied_in_the_order_of_the_array(phone: Device, laptop: Device) -> None:
     changes = [
         create("a", 0, title="0"),
         *(update("a", 0, title=str(n)) for n in range(1, 20)),
@@ -296,27 +292,25 @@ async def test_one_bad_change_never_stops_the_others(phone: Device, laptop: Devi
     assert (await laptop.pull()).keys() == {f"good{n}" for n in range(len(BAD))}
 
 
-@pytest.mark.parametrize(
-    ("sent", "code", "pointer"),
-    [
-        (change("create", "x", {"poster": "/a.jpg"}), "unknown_field", "/data/poster"),
-        (change("create", "x", {"title": "t" * 501}), "invalid_value", "/data/title"),
-        (change("create", "x", {}, entityType="movie"), "invalid_value", "/entityType"),
-        (change("move", "x", {}), "invalid_value", "/operation"),
-        (change("create", "x", {}, timestamp="soon"), "invalid_value", "/timestamp"),
-        (change("create", "a b", {}), "invalid_id", "/id"),
-        (change("create", "x", {}, deviceId="a b"), "invalid_id", "/deviceId"),
-        (change("create", "x", {}, more=1), "unknown_field", "/more"),
-        (change("update", "x"), "invalid_type", "/data"),
-        ({"id": "x"}, "missing_field", "/operationId"),
-    ],
-)
-async def test_a_bad_change_is_refused_naming_the_field(
-    phone: Device, sent: Any, code: str, pointer: str
-) -> None:
-    ack = await phone.refused(sent, code)
-    assert ack["errors"][0]["pointer"] == pointer
-    assert pointer.rpartition("/")[2] in ack["message"]
+REFUSED: list[tuple[Any, str, str]] = [
+    (change("create", "x", {"poster": "/a.jpg"}), "unknown_field", "/data/poster"),
+    (change("create", "x", {"title": "t" * 501}), "invalid_value", "/data/title"),
+    (change("create", "x", {}, entityType="movie"), "invalid_value", "/entityType"),
+    (change("move", "x", {}), "invalid_value", "/operation"),
+    (change("create", "x", {}, timestamp="soon"), "invalid_value", "/timestamp"),
+    (change("create", "a b", {}), "invalid_id", "/id"),
+    (change("create", "x", {}, deviceId="a b"), "invalid_id", "/deviceId"),
+    (change("create", "x", {}, more=1), "unknown_field", "/more"),
+    (change("update", "x"), "invalid_type", "/data"),
+    ({"id": "x"}, "missing_field", "/operationId"),
+]
+
+
+async def test_a_bad_change_is_refused_naming_the_field(phone: Device) -> None:
+    for sent, code, pointer in REFUSED:
+        ack = await phone.refused(sent, code)
+        assert ack["errors"][0]["pointer"] == pointer
+        assert pointer.rpartition("/")[2] in ack["message"]
 
 
 async def test_a_device_may_be_named_by_each_change_alone(api: Api) -> None:
@@ -368,13 +362,11 @@ async def test_a_push_compressed_is_read(api: Api, laptop: Device) -> None:
     assert titles(await laptop.send()) == {"a": "x"}
 
 
-@pytest.mark.parametrize("bomb", [gzip_of_spaces(100), gzip.compress(sized(MAX_PUSH + 1))])
-async def test_a_push_that_inflates_beyond_the_limit_is_a_413_naming_it(
-    api: Api, bomb: bytes
-) -> None:
-    assert len(bomb) < MAX_PUSH
-    answer = await api.post_raw(SYNC_PATH, bomb, headers={"Content-Encoding": "gzip"})
-    assert str(MAX_PUSH) in answer.problem(413, "payload_too_large")["detail"]
+async def test_a_push_that_inflates_beyond_the_limit_is_a_413_naming_it(api: Api) -> None:
+    for bomb in (gzip_of_spaces(100), gzip.compress(sized(MAX_PUSH + 1))):
+        assert len(bomb) < MAX_PUSH
+        answer = await api.post_raw(SYNC_PATH, bomb, headers={"Content-Encoding": "gzip"})
+        assert str(MAX_PUSH) in answer.problem(413, "payload_too_large")["detail"]
     assert by_id((await api.get(INITIAL)).ok()["data"]) == {}
 
 
@@ -395,25 +387,23 @@ async def test_a_large_answer_is_compressed_for_who_takes_it(api: Api, phone: De
     assert len(rows(pulled.ok()["data"])) == 150
 
 
-@pytest.mark.parametrize(
-    ("body", "code", "name"),
-    [
-        ({"changes": {}}, "invalid_type", "changes"),
-        ({"changes": None}, "invalid_type", "changes"),
-        ({"deviceId": "a b"}, "invalid_id", "deviceId"),
-        ({"deviceId": 5}, "invalid_type", "deviceId"),
-        ({"limit": 0}, "invalid_value", "limit"),
-        ({"limit": 1001}, "invalid_value", "limit"),
-        ({"limit": "10"}, "invalid_type", "limit"),
-        ({"epoch": 5}, "invalid_type", "epoch"),
-        ({"userId": "bob"}, "unknown_field", "userId"),
-        ({"pageToken": 5}, "invalid_type", "pageToken"),
-    ],
-)
-async def test_a_body_that_is_wrong_as_a_whole_is_refused_naming_the_field(
-    api: Api, body: Any, code: str, name: str
-) -> None:
-    (await api.post(SYNC_PATH, body)).refused_name(400, code, name)
+BODIES: list[tuple[Any, str, str]] = [
+    ({"changes": {}}, "invalid_type", "changes"),
+    ({"changes": None}, "invalid_type", "changes"),
+    ({"deviceId": "a b"}, "invalid_id", "deviceId"),
+    ({"deviceId": 5}, "invalid_type", "deviceId"),
+    ({"limit": 0}, "invalid_value", "limit"),
+    ({"limit": 1001}, "invalid_value", "limit"),
+    ({"limit": "10"}, "invalid_type", "limit"),
+    ({"epoch": 5}, "invalid_type", "epoch"),
+    ({"userId": "bob"}, "unknown_field", "userId"),
+    ({"pageToken": 5}, "invalid_type", "pageToken"),
+]
+
+
+async def test_a_body_that_is_wrong_as_a_whole_is_refused_naming_the_field(api: Api) -> None:
+    for body, code, name in BODIES:
+        (await api.post(SYNC_PATH, body)).refused_name(400, code, name)
 
 
 async def test_a_token_is_needed(http: aiohttp.ClientSession) -> None:
@@ -460,23 +450,21 @@ async def test_what_means_the_same_is_the_same_change(phone: Device) -> None:
     assert (await phone.ack(same))["duplicate"] is True
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
+async def test_the_same_operation_id_with_other_content_is_refused_and_changes_nothing(
+    phone: Device,
+) -> None:
+    one = create("a", 0, title="x")
+    await phone.done(one)
+    before = await phone.initial()
+    others: list[dict[str, Any]] = [
         {"data": {"title": "y"}},
         {"data": {"title": "x", "notes": "n"}},
         {"timestamp": at(1)},
         {"operation": "update"},
         {"operation": "delete"},
-    ],
-)
-async def test_the_same_operation_id_with_other_content_is_refused_and_changes_nothing(
-    phone: Device, other: Any
-) -> None:
-    one = create("a", 0, title="x")
-    await phone.done(one)
-    before = await phone.initial()
-    await phone.refused({**one, **other}, "operation_id_reused")
+    ]
+    for other in others:
+        await phone.refused({**one, **other}, "operation_id_reused")
     assert await phone.initial() == before
 
 

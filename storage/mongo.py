@@ -1,8 +1,10 @@
 """The connection to MongoDB, with one way to fail: AppError `unavailable`."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import Context
 from typing import Any, TypeVar
 
 import pymongo
@@ -19,6 +21,9 @@ from domain.errors import AppError, Code
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+END_EVERY = 1.0  # seconds
+END_ATTEMPTS = 60  # until MongoDB ends the transaction by itself
 
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
@@ -39,6 +44,7 @@ class Mongo:
             serverSelectionTimeoutMS=2_000,
             tz_aware=True,
         )
+        self._ending: set[asyncio.Task[None]] = set()
         self._database = self._client.get_database(
             database,
             codec_options=CodecOptions(
@@ -69,10 +75,37 @@ class Mongo:
     async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
         """Carry out `work` in one transaction, again from its start when it met another one."""
         async with self._client.start_session() as session:
-            return await session.with_transaction(work)
+            try:
+                return await session.with_transaction(work)
+            except PyMongoError:
+                fresh = Context()  # without the deadline that has just passed
+                task = asyncio.create_task(self._end(session.session_id), context=fresh)
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+                raise
+
+    async def _end(self, session_id: Mapping[str, Any]) -> None:
+        """End what is left of a session.
+
+        A transaction that was cut off would else keep others from its documents for a minute.
+        """
+        kills = 2  # a command that was on its way may come behind the first one
+        for _ in range(END_ATTEMPTS):
+            try:
+                with pymongo.timeout(END_EVERY):
+                    await self._client.admin.command("killSessions", [session_id])
+                kills -= 1
+            except PyMongoError as error:
+                log.debug("a transaction stays open: %s", _brief(error))
+            if not kills:
+                return
+            await asyncio.sleep(END_EVERY)
 
     async def close(self) -> None:
         """Close all connections."""
+        for task in self._ending:
+            task.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
         await self._client.close()
 
 

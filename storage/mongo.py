@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ class Mongo:
             tz_aware=True,
         )
         self._ending: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
         self._database = self._client.get_database(
             database,
             codec_options=CodecOptions(
@@ -97,15 +98,15 @@ class Mongo:
                 kills -= 1
             except PyMongoError as error:
                 log.debug("a transaction stays open: %s", _brief(error))
-            if not kills:
+            if not kills or self._closing.is_set():
                 return
-            await asyncio.sleep(END_EVERY)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), END_EVERY)
 
     async def close(self) -> None:
         """Close all connections."""
-        for task in self._ending:
-            task.cancel()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        self._closing.set()  # a cancelled task could leave a connection half open
+        await asyncio.gather(*self._ending)
         await self._client.close()
 
 

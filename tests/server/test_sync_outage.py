@@ -12,6 +12,7 @@ from tests.syncing import INITIAL, LOG, SYNC_PATH, Device, applied, create
 from tests.waiting import soon
 
 
+@pytest.mark.usefixtures("half_open_closed")
 async def test_while_mongodb_is_away_everything_is_unavailable_and_the_resend_works(
     own_mongod: PrivateServer,
     redis_url: str,

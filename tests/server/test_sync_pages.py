@@ -226,8 +226,10 @@ async def test_the_token_of_another_user_shows_nothing_of_theirs_and_makes_nothi
         laptop.cursor = answer.json["data"]["syncTimestamp"]
     else:
         answer.refused_field(400, "invalid_value", "/pageToken")
+    now[0] += 1000
+    await bob.done(create("b2"))
     local.update(await laptop.pull())
-    assert local.keys() == {"b0", "b1"}
+    assert local.keys() == {"b0", "b1", "b2"}
 
 
 async def test_a_token_comes_without_changes(phone: Device, laptop: Device) -> None:

@@ -16,6 +16,8 @@ from storage.mongo import Mongo
 from storage.sync import Found, Result, SyncRepository
 from tests.storage.conftest import NewMongo, suspended, unavailable
 
+pytestmark = pytest.mark.usefixtures("half_open_closed")
+
 TIMEOUT = 10.0
 KEPT = 1000
 TYPES = EntityTypes(BUILT_IN)
@@ -284,7 +286,6 @@ async def test_the_export_has_rows_and_operations(entities: SyncRepository) -> N
     assert records[1]["operationId"] == f"a-{T0}-create"
 
 
-@pytest.mark.usefixtures("half_open_closed")
 async def test_everything_is_unavailable_while_mongodb_does_not_answer(
     new_mongo: NewMongo, own_mongod: PrivateServer
 ) -> None:
@@ -311,7 +312,6 @@ async def test_everything_is_unavailable_while_mongodb_does_not_answer(
     assert [row.id for row in await pull(entities)] == ["a"]
 
 
-@pytest.mark.usefixtures("half_open_closed")
 async def test_a_push_cut_off_by_a_hanging_mongodb_works_when_sent_again(
     new_mongo: NewMongo, own_mongod: PrivateServer
 ) -> None:

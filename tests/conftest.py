@@ -53,7 +53,12 @@ def own_redis() -> Iterator[PrivateServer]:
 @pytest.fixture
 def half_open_closed() -> Iterator[None]:
     """For outages: PyMongo forgets the socket of a connection attempt that its `close` cancels."""
+    _collect()  # those of the test before, whose loop has gone by now
     yield
+    _collect()
+
+
+def _collect() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()

@@ -84,6 +84,45 @@ async def logged(entities: SyncRepository, user: str = "ada") -> list[Logged]:
     return [op for _, op in await entities.operations(user, None, 1000, TIMEOUT)]
 
 
+async def test_everything_is_unavailable_while_mongodb_does_not_answer(
+    new_mongo: NewMongo, own_mongod: PrivateServer
+) -> None:
+    mongo = new_mongo(own_mongod.url)
+    entities = SyncRepository(mongo, Indexes(mongo), KEPT)
+    await push(entities, change("a"))
+
+    async def exported() -> None:
+        async for _ in entities.export("ada", 0.3):
+            pass
+
+    async with suspended(own_mongod):
+        for call in (
+            lambda: entities.changed("ada", 0, lambda rows: None, 0.3),
+            lambda: entities.page("ada", 0, 1, None, 1, 0.3),
+            lambda: entities.stamp("ada", 0.3),
+            lambda: entities.epoch(0.3),
+            lambda: entities.operations("ada", None, 1, 0.3),
+            lambda: entities.prune(T0, 0.3),
+            lambda: entities.holds("bob", 0.3),
+            exported,
+        ):
+            assert await unavailable(call) < 2
+    assert [row.id for row in await pull(entities)] == ["a"]
+
+
+async def test_a_push_cut_off_by_a_hanging_mongodb_works_when_sent_again(
+    new_mongo: NewMongo, own_mongod: PrivateServer
+) -> None:
+    mongo = new_mongo(own_mongod.url)
+    entities = SyncRepository(mongo, Indexes(mongo), KEPT)
+    await push(entities, change("a"))
+    async with suspended(own_mongod):
+        assert await unavailable(lambda: push(entities, change("b"), timeout=0.5)) < 3
+    await push(entities, change("b"), timeout=8.0)
+    assert {row.id for row in await pull(entities)} == {"a", "b"}
+    assert len(await logged(entities)) == 2
+
+
 async def test_rows_and_operations_come_back_as_they_were_stored(entities: SyncRepository) -> None:
     made = Row("item", "a", {"title": "x", "tags": ["y"], "order": 1.5}, 5, 6, 7, "d", 8, 9, False)
     op = Logged("d", "\0é", "item", "a", "delete", 1, 2, 3, b"x" * 16, conflict=True)
@@ -284,42 +323,3 @@ async def test_the_export_has_rows_and_operations(entities: SyncRepository) -> N
     assert [record.get("title") for record in records] == ["x", None]
     assert records[0]["entityType"] == "item"
     assert records[1]["operationId"] == f"a-{T0}-create"
-
-
-async def test_everything_is_unavailable_while_mongodb_does_not_answer(
-    new_mongo: NewMongo, own_mongod: PrivateServer
-) -> None:
-    mongo = new_mongo(own_mongod.url)
-    entities = SyncRepository(mongo, Indexes(mongo), KEPT)
-    await push(entities, change("a"))
-
-    async def exported() -> None:
-        async for _ in entities.export("ada", 0.3):
-            pass
-
-    async with suspended(own_mongod):
-        for call in (
-            lambda: entities.changed("ada", 0, lambda rows: None, 0.3),
-            lambda: entities.page("ada", 0, 1, None, 1, 0.3),
-            lambda: entities.stamp("ada", 0.3),
-            lambda: entities.epoch(0.3),
-            lambda: entities.operations("ada", None, 1, 0.3),
-            lambda: entities.prune(T0, 0.3),
-            lambda: entities.holds("bob", 0.3),
-            exported,
-        ):
-            assert await unavailable(call) < 2
-    assert [row.id for row in await pull(entities)] == ["a"]
-
-
-async def test_a_push_cut_off_by_a_hanging_mongodb_works_when_sent_again(
-    new_mongo: NewMongo, own_mongod: PrivateServer
-) -> None:
-    mongo = new_mongo(own_mongod.url)
-    entities = SyncRepository(mongo, Indexes(mongo), KEPT)
-    await push(entities, change("a"))
-    async with suspended(own_mongod):
-        assert await unavailable(lambda: push(entities, change("b"), timeout=0.5)) < 3
-    await push(entities, change("b"), timeout=8.0)
-    assert {row.id for row in await pull(entities)} == {"a", "b"}
-    assert len(await logged(entities)) == 2

@@ -31,6 +31,8 @@ class Found:
     """What a push has to know: its stamp, the rows and operations concerned, how many rows."""
 
     stamp: int
+    before: int
+    """The user's newest stamp until now."""
     rows: dict[Key, Row]
     ops: dict[OpKey, Logged]
     count: int
@@ -101,8 +103,10 @@ class SyncRepository:
             known = await self._log.find(
                 {"_id": {"$in": list(op_ids.values())}}, session=session
             ).to_list()
+            before = int(head["stamp"])
             found = Found(
-                stamp=int(head["stamp"]),
+                stamp=_next(before, now),
+                before=before,
                 rows={row.key: row for row in map(_decode_row, rows)},
                 ops={op.op_key: op for op in map(_decode_op, known)},
                 count=head["count"],
@@ -130,9 +134,10 @@ class SyncRepository:
     async def _move_head(
         self, user_id: str, now: int, session: AsyncClientSession
     ) -> Document | None:
-        after = {"$max": [{"$add": ["$stamp", 1]}, DatetimeMS(now)]}
+        """The head as it was before; None of a user who has none yet."""
+        after = {"$max": [{"$add": ["$stamp", 1]}, DatetimeMS(now)]}  # as `_next`
         head: Document | None = await self._heads.find_one_and_update(
-            {"_id": user_id}, [{"$set": {"stamp": after}}], return_document=True, session=session
+            {"_id": user_id}, [{"$set": {"stamp": after}}], session=session
         )
         if head is not None and head.get("erased"):
             raise erased()
@@ -307,6 +312,10 @@ def _stamp(head: Document | None) -> int:
     if head.get("erased"):
         raise erased()
     return int(head["stamp"])
+
+
+def _next(stamp: int, now: int) -> int:
+    return max(stamp + 1, now)
 
 
 def _range(user_id: str, after: int, until: int) -> Document:

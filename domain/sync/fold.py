@@ -179,7 +179,14 @@ class Fold:
             wished.updated_at,
             wished.deleted_at,
         )
-        return replace(row, stamp=wished.stamp, base=wished.base, exact=wished.exact and same)
+        return replace(
+            row,
+            type=wished.type,
+            id=wished.id,
+            stamp=wished.stamp,
+            base=wished.base,
+            exact=wished.exact and same,
+        )
 
     def _log(self, change: Change, wished: Row, *, conflict: bool) -> None:
         logged = Logged(

@@ -37,7 +37,7 @@ from server.limits import RequestLimits
 from server.logs import quiet_about_clients
 from server.metrics import HttpMetrics
 from server.openapi import document
-from server.problems import MAX_BODY, Handler, add_request_id, problems, request_id
+from server.problems import MAX_BODY, Handler, add_headers, problems, request_id
 from server.settings import Settings, naming
 from server.signing import keyring, signer_of
 from server.sync import routes as sync_routes
@@ -148,7 +148,7 @@ def create_app(settings: Settings) -> web.Application:
     app[SYNC] = sync
     app[HEALTH] = health
     app[DRAINING] = draining
-    app.on_response_prepare.append(add_request_id)
+    app.on_response_prepare.append(add_headers)
 
     docs = Docs()
     endpoints = [

@@ -1,5 +1,6 @@
 """Errors over HTTP: RFC 9457 problems, one table from codes to statuses."""
 
+import asyncio
 import json
 import logging
 import math
@@ -39,6 +40,8 @@ STATUS: dict[Code, int] = {
     Code.FORBIDDEN: 403,
     Code.NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.REQUEST_TIMEOUT: 408,
+    Code.CONFLICT: 409,
     Code.ID_TAKEN: 409,
     Code.USERNAME_TAKEN: 409,
     Code.EMAIL_TAKEN: 409,
@@ -72,6 +75,9 @@ _CODES = {
 MAX_BODY = 256 * 1024
 """Bytes of a request's body, after decompression."""
 
+BODY_TIMEOUT = 30.0
+"""Seconds in which a body has to arrive."""
+
 _ID = web.RequestKey("request_id", str)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -88,9 +94,10 @@ def request_id(request: web.Request) -> str:
     return known
 
 
-async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Put the request's id on its answer (an `on_response_prepare` signal)."""
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Put on an answer what all of them have (an `on_response_prepare` signal)."""
     response.headers["X-Request-Id"] = request_id(request)
+    response.headers["Server"] = "livetally"  # and not which versions of what
 
 
 class Fault(BaseModel):
@@ -210,10 +217,15 @@ async def _read(request: web.Request, limit: int) -> bytes:
         raise _too_large(limit)
     body = bytearray()
     try:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise AppError(
+            Code.REQUEST_TIMEOUT, f"The body did not arrive within {BODY_TIMEOUT:.0f} s"
+        ) from None
     except (RequestPayloadError, ValueError, ConnectionResetError):
         raise AppError(Code.BAD_REQUEST, "The body does not match its headers") from None
     return bytes(body)

@@ -21,7 +21,7 @@ SEARCH_INDEX = "searchKeys_1"
 
 _UNIQUE = {
     "_id": "id",
-    "usernameKey": "username",
+    "usernameLooks": "username",
     "emailKey": "email",
     "deviceKey": "deviceId",
 }
@@ -53,6 +53,14 @@ class AccountRepository:
     async def by_username(self, key: str, timeout: float) -> Account | None:
         """The account with this username key."""
         return await self._find({"usernameKey": key}, timeout)
+
+    async def by_looks(self, looks: list[str], timeout: float) -> set[str]:
+        """The ids of accounts whose username looks like this."""
+        with available(timeout):
+            found = await self._users.find(
+                {"usernameLooks": {"$in": looks}}, projection={"_id": 1}
+            ).to_list()
+        return {doc["_id"] for doc in found}
 
     async def by_device(self, key: str, timeout: float) -> Account | None:
         """The guest of a device."""
@@ -203,6 +211,7 @@ def _encode(account: Account) -> Document:
         "_id": account.id,
         "username": account.username,
         "usernameKey": account.username_key,
+        "usernameLooks": account.username_looks,
         "searchKeys": account.search_keys,
         "email": account.email,
         "name": account.name,

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Any, TypeVar
 
 import pymongo
@@ -26,7 +27,8 @@ Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 
 APP_NAME = "livetally"
-PATIENCE = 1.0  # seconds, for a transaction that others keep from what it writes
+ENDING_TIMEOUT = 2.0  # seconds
+PATIENCE = 0.5  # seconds, for a transaction that others keep from what it writes
 ABANDONED = 1.0  # seconds in which nothing came for a transaction: its process has died
 
 _SNAPSHOT_UNAVAILABLE = 246
@@ -90,14 +92,15 @@ class Mongo:
 
         async def attempt(session: AsyncClientSession) -> T:
             if time.monotonic() - began > PATIENCE:
-                await self._end_abandoned()
+                # In time of its own: what it does helps the next call, if not this one.
+                await asyncio.create_task(self._end_abandoned(), context=Context())
             return await work(session)
 
         async with self._client.start_session() as session:
             return await session.with_transaction(attempt)
 
     async def _end_abandoned(self) -> None:
-        """End transactions that a killed process left open: MongoDB keeps them for a minute.
+        """End transactions of a killed process, or of a lost connection: MongoDB keeps them a minute.
 
         Should one only have been slow, it is repeated.
         """
@@ -111,12 +114,13 @@ class Mongo:
         }
         stages: list[Document] = [{"$currentOp": {"idleSessions": True}}, {"$match": abandoned}]
         try:
-            found = await (await self._client.admin.aggregate(stages)).to_list()
-            ids = [{"id": session["lsid"]["id"]} for session in found]
-            if ids:
-                await self._client.admin.command("killSessions", ids)
-                log.warning("ended abandoned transactions: %d", len(ids))
-        except OperationFailure as error:
+            with pymongo.timeout(ENDING_TIMEOUT):
+                found = await (await self._client.admin.aggregate(stages)).to_list()
+                ids = [{"id": session["lsid"]["id"]} for session in found]
+                if ids:
+                    await self._client.admin.command("killSessions", ids)
+                    log.warning("ended abandoned transactions: %d", len(ids))
+        except PyMongoError as error:
             log.warning("abandoned transactions go on: %s", _brief(error))
 
     async def close(self) -> None:

@@ -178,6 +178,7 @@ _TAKEN = (
     Code.USERNAME_TAKEN,
     Code.ID_TAKEN,
     Code.ERASED,
+    Code.CONFLICT,
     Code.FORBIDDEN,
     Code.OVERLOADED,
 )
@@ -280,7 +281,7 @@ ENDPOINTS = [
         "Change the password; the other sessions end",
         {200: _ENDED},
         body=ChangePassword,
-        refuses=(Code.INVALID_CREDENTIALS, Code.ERASED, Code.OVERLOADED),
+        refuses=(Code.INVALID_CREDENTIALS, Code.CONFLICT, Code.ERASED, Code.OVERLOADED),
     ),
     Endpoint(
         "GET",

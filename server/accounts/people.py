@@ -14,7 +14,7 @@ from storage.holdings import Holding
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 10.0  # seconds for each feature
+TIMEOUT = 4.0  # seconds for each feature
 RESUMED_AT_ONCE = 100
 
 

@@ -11,7 +11,7 @@ from domain.accounts import Account, suggest_username, taken
 from domain.emails import email_key, parse_email
 from domain.errors import AppError, Code
 from domain.identity import Identity, Role
-from domain.usernames import parse_username, username_key
+from domain.usernames import parse_username, username_key, username_looks
 from server.accounts.metrics import AccountMetrics
 from server.accounts.passwords import Passwords
 from server.accounts.people import People
@@ -85,8 +85,11 @@ class AccountService:
         if user_id != own_id and wish.id is not None:
             await self._refuse_known(user_id)
         password_hash = await self.passwords.hash(wish.password)
-        if mine is not None and user_id == own_id:
+        if mine is not None and asking is not None and user_id == own_id:
+            # Somebody else may know the deviceId: before, so that being cut off leaves none.
+            await self._end_others(asking)
             account = await self._upgrade(mine, wish, password_hash)
+            await self._end_others(asking)
         else:
             account = await self._insert(self._fresh(user_id, wish, password_hash))
         self._metrics.registrations.labels("account").inc()
@@ -97,14 +100,15 @@ class AccountService:
         if await self._repository.by_email(email_key(wish.email), TIMEOUT):
             raise taken("email")
         if wish.username:
-            found = await self._repository.by_username(username_key(wish.username), TIMEOUT)
-            if found is not None and found.id != own_id:
+            found = await self._repository.by_looks(username_looks(wish.username), TIMEOUT)
+            if found - {own_id}:
                 raise taken("username")
 
     async def _refuse_known(self, user_id: str) -> None:
-        await self._repository.read(user_id, TIMEOUT)  # raises `erased` of such a one
-        if await self._people.known(user_id):
-            raise taken("id")
+        for same in {user_id, user_id.lower(), user_id.upper()}:  # a UUID has no case
+            await self._repository.read(same, TIMEOUT)  # raises `erased` of such a one
+            if await self._people.known(same):
+                raise taken("id")
 
     async def _without_password(self, asking: Identity | None) -> tuple[Account | None, str | None]:
         """The account, if any, and the id of a user who asks and has no password yet."""
@@ -141,6 +145,10 @@ class AccountService:
             raise _changed_meanwhile()
         return new
 
+    async def _end_others(self, asking: Identity) -> int:
+        """End a user's sessions but the one that asks; answers how many."""
+        return await self._sessions.end_all(asking.user_id, but=asking.session_id)
+
     async def _insert(self, account: Account) -> Account:
         """Add it; without a username it gets one that is free."""
         if account.username:
@@ -173,7 +181,7 @@ class AccountService:
         """
         self._sessions.check_can_sign()
         if len(device_id) < DEVICE_KEY_LENGTH:
-            return await self._log_in(await self._new_guest(None), device_id=device_id)
+            return await self._log_in(await self._new_guest(None))
         key = hashlib.sha256(device_id.encode()).hexdigest()
         account = await self._repository.by_device(key, TIMEOUT)
         if account is None:
@@ -183,7 +191,7 @@ class AccountService:
                 account = await self._repository.by_device(key, TIMEOUT)
                 if error.code is not Code.ID_TAKEN or account is None:
                     raise
-        return await self._log_in(account, device_id=device_id)
+        return await self._log_in(account)
 
     async def _new_guest(self, key: str | None) -> Account:
         guest = Account(str(uuid4()), "", self._clock(), guest=True, device_key=key)
@@ -237,22 +245,20 @@ class AccountService:
             account = stored
         return False
 
-    async def _log_in(
-        self, account: Account, password: str | None = None, device_id: str = ""
-    ) -> LoggedIn:
+    async def _log_in(self, account: Account, password: str | None = None) -> LoggedIn:
         """Begin a session, and end it at once if the account is no longer what was verified.
 
         Whoever changes a password or erases a person ends the sessions afterwards, so that none
         begun in the meantime stays.
         """
-        session_id, login = await self._sessions.begin(account, device_id)
+        session_id, login = await self._sessions.begin(account)
         try:
             stored = await self._repository.read(account.id, TIMEOUT)
             if stored is None or not await self._same_password(account, stored, password):
                 raise _wrong()
-        except AppError:
+        except AppError as error:
             await self._sessions.end(session_id)
-            raise
+            raise (_wrong() if error.code is Code.ERASED else error) from None
         self._metrics.logins.labels("accepted").inc()
         return LoggedIn(stored, login)
 
@@ -283,10 +289,10 @@ class AccountService:
             account = await self._verified(
                 await self._repository.read(identity.user_id, TIMEOUT), current
             )
-        ended = await self._sessions.end_all(identity.user_id, but=identity.session_id)
+        ended = await self._end_others(identity)
         if not await self._keep_password(account, new):
             raise _changed_meanwhile()
-        return ended + await self._sessions.end_all(identity.user_id, but=identity.session_id)
+        return ended + await self._end_others(identity)
 
 
 def _as_registered(parse: Callable[[object], str], name: str) -> str:
@@ -298,7 +304,7 @@ def _as_registered(parse: Callable[[object], str], name: str) -> str:
 
 
 def _changed_meanwhile() -> AppError:
-    return AppError(Code.UNAVAILABLE, "The account just changed: try again", retry_after=1.0)
+    return AppError(Code.CONFLICT, "The account just changed: try again", retry_after=1.0)
 
 
 def _wrong() -> AppError:

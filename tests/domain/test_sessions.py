@@ -22,7 +22,6 @@ def begun(secret: bytes, now: int = NOW) -> Session:
     return Session(
         id="s",
         user_id="ada",
-        device_id="phone",
         created_at=now,
         refreshed_at=now,
         expires_at=now + LIFETIME,

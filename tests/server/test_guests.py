@@ -221,7 +221,7 @@ async def test_of_two_registrations_of_a_guest_under_two_names_one_counts(
         if answer.status == 201:
             assert accounts[name].id == answer.json["id"]
         else:  # the outcome of the other one decides: try again
-            answer.problem(503, "unavailable")
+            answer.problem(409, "conflict")
             assert name not in accounts
     assert any(answer.status == 201 for answer in answers)
 

@@ -102,6 +102,7 @@ async def test_a_database_that_has_people_but_no_indexes_yet_is_searched(
             "_id": "ana",
             "username": "ana",
             "usernameKey": "ana",
+            "usernameLooks": ["ana"],
             "searchKeys": ["ana"],
             "createdAt": 0,
             "updatedAt": 0,

@@ -100,7 +100,7 @@ class Mongo:
             return await session.with_transaction(attempt)
 
     async def _end_abandoned(self) -> None:
-        """End transactions of a killed process, or of a lost connection: MongoDB keeps them a minute.
+        """End transactions of killed processes and lost connections, kept for a minute otherwise.
 
         Should one only have been slow, it is repeated.
         """

@@ -5,7 +5,7 @@ way at once: the second one waits or is repeated, so that stamps are in the orde
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -93,16 +93,14 @@ class SyncRepository:
         """
         await self._indexes.made(timeout)
         wanted = [_row_id(user_id, key) for key in keys]
-        op_ids = {change.op_key: _op_id(user_id, change.op_key) for change in changes}
+        op_ids = [_op_id(user_id, change.op_key) for change in changes]
 
         async def work(session: AsyncClientSession) -> bool:
             head = await self._move_head(user_id, now, session)
             if head is None:
                 return False
             rows = await self._entities.find({"_id": {"$in": wanted}}, session=session).to_list()
-            known = await self._log.find(
-                {"_id": {"$in": list(op_ids.values())}}, session=session
-            ).to_list()
+            known = await self._log.find({"_id": {"$in": op_ids}}, session=session).to_list()
             before = int(head["stamp"])
             found = Found(
                 stamp=_next(before, now),
@@ -116,7 +114,7 @@ class SyncRepository:
                 await session.abort_transaction()
                 return True
             stored = {doc["_id"] for doc in rows}
-            await self._store(user_id, result, op_ids, stored, head["count"], now, session)
+            await self._store(user_id, result, stored, head["count"], now, session)
             return True
 
         with available(timeout):
@@ -147,7 +145,6 @@ class SyncRepository:
         self,
         user_id: str,
         result: Result,
-        op_ids: Mapping[OpKey, bytes],
         stored: Set[str],
         count: int,
         now: int,
@@ -159,9 +156,7 @@ class SyncRepository:
             for doc in (_encode_row(user_id, row) for row in result.rows)
         ]
         goes_at = DatetimeMS(now + self._log_kept)
-        ops = [
-            InsertOne(_encode_op(op_ids[op.op_key], user_id, op, goes_at)) for op in result.logged
-        ]
+        ops = [InsertOne(_encode_op(user_id, op, goes_at)) for op in result.logged]
         if rows:
             await self._entities.bulk_write(rows, ordered=False, session=session)
         if ops:
@@ -364,9 +359,9 @@ def _decode_row(doc: Document) -> Row:
     )
 
 
-def _encode_op(op_id: bytes, user_id: str, op: Logged, goes_at: DatetimeMS) -> Document:
+def _encode_op(user_id: str, op: Logged, goes_at: DatetimeMS) -> Document:
     return {
-        "_id": op_id,
+        "_id": _op_id(user_id, op.op_key),
         "user": user_id,
         "deviceId": op.device_id,
         "operationId": op.operation_id,

@@ -76,7 +76,7 @@ async def push(
 
 async def pull(entities: SyncRepository, after: int = 0, user: str = "ada") -> list[Row]:
     got: list[Row] = []
-    await entities.changed(user, after, got.extend, TIMEOUT)
+    await entities.changed(user, after, 0, lambda rows, _: got.extend(rows), TIMEOUT)
     return got
 
 
@@ -97,7 +97,7 @@ async def test_everything_is_unavailable_while_mongodb_does_not_answer(
 
     async with suspended(own_mongod):
         for call in (
-            lambda: entities.changed("ada", 0, lambda rows: None, 0.3),
+            lambda: entities.changed("ada", 0, 0, lambda rows, _: None, 0.3),
             lambda: entities.page("ada", 0, 1, None, 1, 0.3),
             lambda: entities.stamp("ada", 0.3),
             lambda: entities.epoch(0.3),
@@ -247,7 +247,7 @@ async def test_a_pull_of_many_rows_is_of_one_moment(
     for part in range(0, 1200, 400):
         await push(entities, *(change(name) for name in names[part : part + 400]))
     got: list[list[Row]] = []
-    stamp = await entities.changed("ada", 0, got.append, TIMEOUT)
+    stamp = await entities.changed("ada", 0, 0, lambda rows, _: got.append(rows), TIMEOUT)
     assert len(got) > 1  # some at a time
     assert sorted(row.id for rows in got for row in rows) == names
     writing = asyncio.create_task(push(another, *(change(n, T0 + 1) for n in names[:400])))

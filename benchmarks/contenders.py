@@ -125,6 +125,7 @@ LIVETALLY = Contender(
         "SOCKET_EVENTS_PER_SECOND": "0",
         "CONNECTIONS_PER_SECOND": "0",
         "MAX_CONNECTIONS": "0",
+        "SYNC_MAX_ENTITIES": "0",
     },
     op_ids=True,
 )

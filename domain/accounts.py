@@ -8,7 +8,7 @@ from domain.errors import AppError, Code, refuse_field
 from domain.identity import Role
 from domain.search import normalised, search_keys
 from domain.times import iso
-from domain.usernames import parse_username, username_key
+from domain.usernames import parse_username, username_key, username_looks
 
 MAX_SUGGESTED = 40  # characters before the number
 
@@ -40,8 +40,13 @@ class Account:
 
     @property
     def username_key(self) -> str:
-        """Equal for usernames that only one person may have."""
+        """Equal for all ways to write the username."""
         return username_key(self.username)
+
+    @property
+    def username_looks(self) -> list[str]:
+        """What the username looks like: no two people share one of these."""
+        return username_looks(self.username)
 
     @property
     def email_key(self) -> str | None:

@@ -25,6 +25,11 @@ class TokenBucket:
         self.refused_in_a_row = 0
         return True
 
+    def give_back(self, now: float) -> None:
+        """One that was taken does not count."""
+        self._fill(now)
+        self._tokens = min(self._burst, self._tokens + 1)
+
     def wait(self, now: float) -> float:
         """Seconds until the next would be granted."""
         if not self._rate:

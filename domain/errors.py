@@ -22,11 +22,13 @@ class Code(StrEnum):
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
     TOKEN_IN_QUERY = "token_in_query"  # noqa: S105
     INVALID_CREDENTIALS = "invalid_credentials"
+    REQUEST_TIMEOUT = "request_timeout"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     BAD_REQUEST = "bad_request"
+    CONFLICT = "conflict"
     ID_TAKEN = "id_taken"
     USERNAME_TAKEN = "username_taken"
     EMAIL_TAKEN = "email_taken"
@@ -55,6 +57,7 @@ RETRYABLE = frozenset(
     {
         Code.ENTITY_MISSING,
         Code.PARENT_MISSING,
+        Code.CONFLICT,
         Code.RATE_LIMITED,
         Code.TOO_MANY_IN_FLIGHT,
         Code.OVERLOADED,

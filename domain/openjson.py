@@ -30,6 +30,11 @@ def check_json_object(name: str, value: object, max_bytes: int, max_depth: int) 
     return value
 
 
+def check_json(name: str, value: object, max_depth: int) -> None:
+    """Refuse what could harm a store: deeper objects, names with a meaning, huge integers."""
+    _check(name, value, max_depth, depth=1)
+
+
 def check_number(name: str, value: object) -> Number:
     """`value` if it is a finite JSON number; raises AppError `invalid_type` or `invalid_value`."""
     if isinstance(value, bool) or not isinstance(value, int | float):

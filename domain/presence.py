@@ -25,6 +25,7 @@ class Profile:
     status: Status = Status.ONLINE
     note: str = ""
     last_seen: int = 0
+    erased: bool = False
 
     def saying(self, status: Status, note: str, now: int) -> "Profile":
         """The profile after the user's own word; going invisible is their last being seen."""
@@ -48,7 +49,8 @@ ABSENT = Attendance()
 
 def entry(user_id: str, profile: Profile, attendance: Attendance, now: int) -> dict[str, Any]:
     """One user's presence as watchers see it (`presence:update`, PROTOCOL section 1)."""
-    online = attendance.present and profile.status is not Status.OFFLINE
+    hidden = profile.erased or profile.status is Status.OFFLINE
+    online = attendance.present and not hidden
     seen = now if online else profile.last_seen
     shown: dict[str, Any] = {
         "userId": user_id,

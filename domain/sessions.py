@@ -21,7 +21,6 @@ class Session:
 
     id: str
     user_id: str
-    device_id: str
     created_at: int
     refreshed_at: int
     expires_at: int

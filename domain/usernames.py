@@ -65,6 +65,14 @@ def username_key(username: str) -> str:
     return key
 
 
+def username_looks(username: str) -> list[str]:
+    """The keys of everything that a username looks like: no two users share one.
+
+    A capital I looks like a small l, so that "pauI" is "paul", too; "paui" is not.
+    """
+    return sorted({username_key(username), username_key(username.replace("I", "l"))})
+
+
 def _folded(text: str) -> str:
     # Accents apart, so that a letter is folded with any accent (and iota subscript in order).
     small = unicodedata.normalize("NFKD", text).casefold()

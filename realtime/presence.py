@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from domain.errors import AppError, Code
+from domain.errors import AppError, Code, erased
 from domain.presence import ABSENT, Attendance, Profile, Status, entry
 from realtime import protocol
 from realtime.connection import Connection, encoded_event_frame
@@ -104,9 +104,11 @@ class PresenceService:
     async def join(self, connection: Connection, user: str, wish: Status | None) -> Entry:
         """Enter the roster, with a status if one is wished; answers the user's entry.
 
-        Raises AppError `socket_limit`, or `unavailable` when the database is away.
+        Raises AppError `socket_limit`, `erased`, or `unavailable` when the database is away.
         """
         before = await self.profile(user)
+        if before.erased:
+            raise erased()
         profile = before if wish is None else before.saying(wish, before.note, self._clock())
         if profile != before:
             await self._keep(user, profile.status)
@@ -198,10 +200,11 @@ class PresenceService:
             self._lost(error)
 
     async def erased(self, user: str) -> None:
-        """Forget an erased user's times; without a socket they are announced offline.
+        """Tell an erased user's watchers that they are gone, and forget their times.
 
-        While Redis is away nothing is done: what it remembers runs out by itself.
+        What Redis remembers while it is away runs out by itself.
         """
+        self._tell(user, entry(user, Profile(erased=True), ABSENT, self._clock()))
         if not self.reachable:
             return
         try:

@@ -39,7 +39,7 @@ from server.limits import RequestLimits
 from server.logs import quiet_about_clients
 from server.metrics import HttpMetrics
 from server.openapi import document
-from server.problems import MAX_BODY, Handler, add_request_id, problems, request_id
+from server.problems import MAX_BODY, Handler, add_headers, problems, request_id
 from server.queue import routes as queue_routes
 from server.queue.handlers import Handlers, built_in, own_handlers
 from server.queue.metrics import QueueMetrics
@@ -182,7 +182,7 @@ def create_app(settings: Settings) -> web.Application:
     app[QUEUE] = queue
     app[HEALTH] = health
     app[DRAINING] = draining
-    app.on_response_prepare.append(add_request_id)
+    app.on_response_prepare.append(add_headers)
 
     docs = Docs()
     endpoints = [

@@ -44,7 +44,7 @@ async def create_admin(settings: Settings, email: str) -> str:
             password = secrets.token_urlsafe(12)
             await accounts.insert(await _admin(settings, email, password), TIMEOUT)
             return (
-                f"made the admin {email}\n"
+                f"made the admin {email} in {_where(settings)}\n"
                 f"  password: {password}\n"
                 "  change it after the first login: POST /api/auth/password"
             )
@@ -52,7 +52,11 @@ async def create_admin(settings: Settings, email: str) -> str:
         if not await accounts.replace(account, promoted, TIMEOUT):
             raise SettingsError(f"{email} just changed: try again")
         await SessionRepository(mongo, indexes).end_all(account.id, TIMEOUT)
-        return f"{email} is an admin now, and has to log in again"
+        return f"{email} is an admin now in {_where(settings)}, and has to log in again"
+
+
+def _where(settings: Settings) -> str:
+    return "MONGODB_URI" if settings.mongodb_uri else str(settings.data_dir.resolve())
 
 
 async def _admin(settings: Settings, email: str, password: str) -> Account:
@@ -63,7 +67,7 @@ async def _admin(settings: Settings, email: str, password: str) -> Account:
         await passwords.close()
     return Account(
         id=str(uuid4()),
-        username=suggest_username(email.partition("@")[0], secrets.randbelow(1_000_000)),
+        username=suggest_username("player", secrets.randbelow(1_000_000)),
         created_at=now_ms(),
         email=email,
         role=Role.ADMIN,

@@ -55,6 +55,7 @@ class Endpoint:
     summary: str
     answers: Mapping[int, Answer]
     body: Schema | None = None
+    body_needed: bool = True
     query: type[BaseModel] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     """Request headers that it heeds: what each says, by name."""

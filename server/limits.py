@@ -36,6 +36,12 @@ class Buckets:
             self._buckets.move_to_end(key)
         return 0.0 if bucket.take(now) else bucket.wait(now)
 
+    def give_back(self, key: str) -> None:
+        """What `wait` took for `key` does not count."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.give_back(time.monotonic())
+
 
 class RequestLimits:
     """The limits of one process."""

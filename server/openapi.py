@@ -30,6 +30,7 @@ WITH_BODY = (
     Code.INVALID_ID,
     Code.UNKNOWN_FIELD,
     Code.MISSING_FIELD,
+    Code.REQUEST_TIMEOUT,
     Code.PAYLOAD_TOO_LARGE,
     Code.UNSUPPORTED_MEDIA_TYPE,
 )
@@ -132,7 +133,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         operation["parameters"] = parameters
     if endpoint.body is not None:
         content = {"application/json": {"schema": schemas.of_body(endpoint.body)}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": endpoint.body_needed, "content": content}
     operation["responses"] = _responses(endpoint, schemas)
     operation["security"] = _SECURITY[endpoint.auth]
     return operation

@@ -1,11 +1,14 @@
 """Errors over HTTP: RFC 9457 problems, one table from codes to statuses."""
 
+import asyncio
+import json
 import logging
 import math
 import re
 import uuid
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -37,6 +40,8 @@ STATUS: dict[Code, int] = {
     Code.FORBIDDEN: 403,
     Code.NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.REQUEST_TIMEOUT: 408,
+    Code.CONFLICT: 409,
     Code.ID_TAKEN: 409,
     Code.USERNAME_TAKEN: 409,
     Code.EMAIL_TAKEN: 409,
@@ -72,6 +77,9 @@ _CODES = {
 MAX_BODY = 256 * 1024
 """Bytes of a request's body, after decompression."""
 
+BODY_TIMEOUT = 30.0
+"""Seconds in which a body has to arrive."""
+
 _ID = web.RequestKey("request_id", str)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -88,9 +96,10 @@ def request_id(request: web.Request) -> str:
     return known
 
 
-async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Put the request's id on its answer (an `on_response_prepare` signal)."""
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Put on an answer what all of them have (an `on_response_prepare` signal)."""
     response.headers["X-Request-Id"] = request_id(request)
+    response.headers["Server"] = "livetally"  # and not which versions of what
 
 
 class Fault(BaseModel):
@@ -155,7 +164,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         # A 404 is kept by its request, which its traceback keeps: no cycle may stay.
         return _translated(request, error.with_traceback(None))
-    except ConnectionResetError:  # nobody is there to read the answer
+    except ConnectionError:  # nobody is there to read the answer
         return problem(request, AppError(Code.BAD_REQUEST, "The connection was lost"))
     except Exception:
         log.exception(
@@ -180,10 +189,11 @@ def _translated(request: web.Request, error: web.HTTPException) -> web.Response:
     return response
 
 
-async def read_json(request: web.Request, limit: int = MAX_BODY) -> Any:
+async def read_json(request: web.Request, limit: int = MAX_BODY, *, mend: bool = False) -> Any:
     """The body as JSON, at most `limit` bytes of it, inflated too.
 
-    Raises AppError `invalid_json` or `payload_too_large`.
+    With `mend` halves of surrogate pairs become U+FFFD: JavaScript leaves them where it cuts a
+    text inside an emoji. Raises AppError `invalid_json` or `payload_too_large`.
     """
     body = await _read(request, limit)
     encoding = request.headers.get("Content-Encoding", "identity").lower()
@@ -193,7 +203,15 @@ async def read_json(request: web.Request, limit: int = MAX_BODY) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if mend and b"\\u" in body:
+            with suppress(ValueError, RecursionError):
+                return orjson.loads(_whole_characters(body))
         raise AppError(Code.INVALID_JSON, f"The body is not JSON: {error.msg}") from None
+
+
+def _whole_characters(body: bytes) -> str:
+    text = json.dumps(json.loads(body), ensure_ascii=False)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 async def _read(request: web.Request, limit: int) -> bytes:
@@ -201,10 +219,15 @@ async def _read(request: web.Request, limit: int) -> bytes:
         raise _too_large(limit)
     body = bytearray()
     try:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise AppError(
+            Code.REQUEST_TIMEOUT, f"The body did not arrive within {BODY_TIMEOUT:.0f} s"
+        ) from None
     except (RequestPayloadError, ValueError, ConnectionResetError):
         raise AppError(Code.BAD_REQUEST, "The body does not match its headers") from None
     return bytes(body)

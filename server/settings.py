@@ -108,6 +108,7 @@ class Settings(BaseSettings):
     presence_visit: Seconds = 300.0
     token_expired_grace: Seconds = 25.0
     reconcile_interval: Seconds = 30.0
+    erasure_resume_interval: Seconds = 30.0
     write_timeout: Seconds = 4.0
     redis_timeout: Seconds = 2.0
     drain_seconds: Seconds = 5.0

@@ -81,7 +81,7 @@ async def batch(request: web.Request) -> web.Response:
 
 
 OWN = "Of the caller's own stats; of anyone's with the role `service` or `admin`."
-ACTING = (Code.FORBIDDEN, Code.OVERLOADED)
+ACTING = (Code.FORBIDDEN, Code.OVERLOADED, Code.ERASED)
 
 
 def endpoints(schema: StatsSchema) -> list[Endpoint]:

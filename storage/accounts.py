@@ -10,7 +10,9 @@ from pymongo.errors import DuplicateKeyError
 from domain.accounts import Account, taken
 from domain.errors import AppError, Code, erased, refuse_field
 from domain.identity import Role
+from domain.ids import parse_id
 from domain.search import upper_bound
+from domain.times import parse_time
 from storage.indexes import Indexes
 from storage.mongo import Collection, Document, Mongo, available
 from storage.names import USERS
@@ -19,7 +21,7 @@ SEARCH_INDEX = "searchKeys_1"
 
 _UNIQUE = {
     "_id": "id",
-    "usernameKey": "username",
+    "usernameLooks": "username",
     "emailKey": "email",
     "deviceKey": "deviceId",
 }
@@ -51,6 +53,14 @@ class AccountRepository:
     async def by_username(self, key: str, timeout: float) -> Account | None:
         """The account with this username key."""
         return await self._find({"usernameKey": key}, timeout)
+
+    async def by_looks(self, looks: list[str], timeout: float) -> set[str]:
+        """The ids of accounts whose username looks like this."""
+        with available(timeout):
+            found = await self._users.find(
+                {"usernameLooks": {"$in": looks}}, projection={"_id": 1}
+            ).to_list()
+        return {doc["_id"] for doc in found}
 
     async def by_device(self, key: str, timeout: float) -> Account | None:
         """The guest of a device."""
@@ -111,6 +121,7 @@ class AccountRepository:
                     {"createdAt": {"$gt": DatetimeMS(made)}},
                 ]
             }
+        await self._indexes.made(timeout)
         with available(timeout):
             found = await (
                 self._users.find(where).sort([("createdAt", 1), ("_id", 1)]).limit(limit).to_list()
@@ -123,6 +134,7 @@ class AccountRepository:
         The order is the index': who has the prefix itself as the rest of a name comes before
         who has a longer one.
         """
+        await self._indexes.made(timeout)
         with available(timeout):
             found = await (
                 self._users.find(search_filter(prefix)).hint(SEARCH_INDEX).limit(limit).to_list()
@@ -178,8 +190,8 @@ def cursor(account: Account) -> str:
 def _read_cursor(text: str) -> tuple[int, str]:
     try:
         made, user_id = base64.b64decode(text, b"-_", validate=True).decode().split(" ")
-        return int(made), user_id
-    except ValueError:
+        return parse_time(int(made)), parse_id(user_id)
+    except (ValueError, AppError):
         raise refuse_field(
             Code.INVALID_VALUE, "cursor", "take it from the Link header of the page before"
         ) from None
@@ -199,6 +211,7 @@ def _encode(account: Account) -> Document:
         "_id": account.id,
         "username": account.username,
         "usernameKey": account.username_key,
+        "usernameLooks": account.username_looks,
         "searchKeys": account.search_keys,
         "email": account.email,
         "name": account.name,

@@ -16,7 +16,8 @@ def _unique(name: str) -> IndexModel:
 
 INDEXES: dict[str, list[IndexModel]] = {
     USERS: [
-        _unique("usernameKey"),
+        _unique("usernameLooks"),
+        IndexModel([("usernameKey", 1)]),
         _unique("emailKey"),
         _unique("deviceKey"),
         IndexModel([("searchKeys", 1)]),

@@ -1,8 +1,11 @@
 """The connection to MongoDB, with one way to fail: AppError `unavailable`."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context
 from typing import Any, TypeVar
 
 import pymongo
@@ -10,7 +13,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -23,6 +26,14 @@ T = TypeVar("T")
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 
+APP_NAME = "livetally"
+ENDING_TIMEOUT = 2.0  # seconds
+PATIENCE = 0.5  # seconds, for a transaction that others keep from what it writes
+ABANDONED = 1.0  # seconds in which nothing came for a transaction: its process has died
+
+_SNAPSHOT_UNAVAILABLE = 246
+_MOMENT = 0.01  # seconds
+
 
 class Mongo:
     """One client for the process. Nothing connects before the first call.
@@ -34,11 +45,12 @@ class Mongo:
     def __init__(self, uri: str, database: str) -> None:
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
             uri,
-            appname="livetally",
+            appname=APP_NAME,
             connectTimeoutMS=2_000,
             serverSelectionTimeoutMS=2_000,
             tz_aware=True,
         )
+        self._ended = -PATIENCE  # when abandoned transactions were last looked for
         self._database = self._client.get_database(
             database,
             codec_options=CodecOptions(
@@ -60,16 +72,56 @@ class Mongo:
             if not hello.get("isWritablePrimary"):
                 raise AppError(Code.UNAVAILABLE, "The database has no primary right now")
 
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[AsyncClientSession]:
-        """A session whose reads all see the same moment."""
-        async with self._client.start_session(snapshot=True) as session:
-            yield session
+    async def snapshot(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+        """Carry out `work`, whose reads all see the same moment.
+
+        Again, if its first read of a collection meets one that has just been made.
+        """
+        while True:
+            async with self._client.start_session(snapshot=True) as session:
+                try:
+                    return await work(session)
+                except OperationFailure as error:
+                    if error.code != _SNAPSHOT_UNAVAILABLE:
+                        raise
+            await asyncio.sleep(_MOMENT)
 
     async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
         """Carry out `work` in one transaction, again from its start when it met another one."""
+        began = time.monotonic()
+
+        async def attempt(session: AsyncClientSession) -> T:
+            if time.monotonic() - began > PATIENCE:
+                # In time of its own: what it does helps the next call, if not this one.
+                await asyncio.create_task(self._end_abandoned(), context=Context())
+            return await work(session)
+
         async with self._client.start_session() as session:
-            return await session.with_transaction(work)
+            return await session.with_transaction(attempt)
+
+    async def _end_abandoned(self) -> None:
+        """End transactions of killed processes and lost connections, kept for a minute otherwise.
+
+        Should one only have been slow, it is repeated.
+        """
+        if time.monotonic() - self._ended < PATIENCE:
+            return
+        self._ended = time.monotonic()
+        abandoned: Document = {
+            "type": "idleSession",
+            "appName": APP_NAME,
+            "transaction.timeInactiveMicros": {"$gt": int(ABANDONED * 1e6)},
+        }
+        stages: list[Document] = [{"$currentOp": {"idleSessions": True}}, {"$match": abandoned}]
+        try:
+            with pymongo.timeout(ENDING_TIMEOUT):
+                found = await (await self._client.admin.aggregate(stages)).to_list()
+                ids = [{"id": session["lsid"]["id"]} for session in found]
+                if ids:
+                    await self._client.admin.command("killSessions", ids)
+                    log.warning("ended abandoned transactions: %d", len(ids))
+        except PyMongoError as error:
+            log.warning("abandoned transactions go on: %s", _brief(error))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -83,7 +135,8 @@ def available(timeout: float) -> Iterator[None]:
         with pymongo.timeout(timeout):
             yield
     except PyMongoError as error:
-        log.warning("MongoDB did not answer: %s", _brief(error))
+        if not isinstance(error, DuplicateKeyError):  # an answer, with somebody's name in it
+            log.warning("MongoDB did not answer: %s", _brief(error))
         raise AppError(
             Code.UNAVAILABLE,
             "The database does not answer; repeat the request, with the same opId if it has one",

@@ -33,7 +33,7 @@ class PresenceRepository:
         self._presence: Collection = mongo.collection(PRESENCE)
 
     async def read(self, user_ids: Sized[str], timeout: float) -> dict[str, Profile]:
-        """What is kept of each user, defaults for the unknown and the erased."""
+        """What is kept of each user, defaults for the unknown."""
         with available(timeout):
             found = await self._presence.find({"_id": {"$in": list(user_ids)}}).to_list()
         stored = {doc["_id"]: _decode(doc) for doc in found}
@@ -130,4 +130,5 @@ def _decode(doc: Document) -> Profile:
         status=Status(doc.get("status", Status.ONLINE)),
         note=doc.get("note", ""),
         last_seen=int(doc.get("lastSeen", 0)),
+        erased=doc.get("erased", False),
     )

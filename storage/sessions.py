@@ -131,12 +131,11 @@ class SessionRepository:
             return await self._sessions.find_one({"userId": user_id}) is not None
 
     async def export(self, user_id: str, timeout: float) -> AsyncIterator[dict[str, Any]]:
-        """When and with which device the user has logged in."""
+        """When the user has logged in."""
         with available(timeout):
             found = await self._sessions.find({"userId": user_id, **_LIVE}).to_list()
         for session in map(_decode, found):
             yield {
-                "deviceId": session.device_id,
                 "createdAt": iso(session.created_at),
                 "refreshedAt": iso(session.refreshed_at),
                 "expiresAt": iso(session.expires_at),
@@ -159,7 +158,6 @@ _ENDING: Document = {
 def _encode(session: Session) -> Document:
     return {
         "userId": session.user_id,
-        "deviceId": session.device_id,
         "createdAt": DatetimeMS(session.created_at),
         "refreshedAt": DatetimeMS(session.refreshed_at),
         "expiresAt": DatetimeMS(session.expires_at),
@@ -173,7 +171,6 @@ def _decode(doc: Document) -> Session:
     return Session(
         id=doc["_id"],
         user_id=doc["userId"],
-        device_id=doc["deviceId"],
         created_at=int(doc["createdAt"]),
         refreshed_at=int(doc["refreshedAt"]),
         expires_at=int(doc["expiresAt"]),

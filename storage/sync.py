@@ -5,7 +5,7 @@ way at once: the second one waits or is repeated, so that stamps are in the orde
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -32,6 +32,8 @@ class Found:
     """What a push has to know: its stamp, the rows and operations concerned, how many rows."""
 
     stamp: int
+    before: int
+    """The user's newest stamp until now."""
     rows: dict[Key, Row]
     ops: dict[OpKey, Logged]
     count: int
@@ -93,25 +95,28 @@ class SyncRepository:
         """
         await self._indexes.made(timeout)
         wanted = [_row_id(user_id, key) for key in keys]
-        ops = {_op_id(user_id, change.op_key): change.op_key for change in changes}
+        op_ids = [_op_id(user_id, change.op_key) for change in changes]
 
         async def work(session: AsyncClientSession) -> bool:
             head = await self._move_head(user_id, now, session)
             if head is None:
                 return False
             rows = await self._entities.find({"_id": {"$in": wanted}}, session=session).to_list()
-            known = await self._log.find({"_id": {"$in": list(ops)}}, session=session).to_list()
+            known = await self._log.find({"_id": {"$in": op_ids}}, session=session).to_list()
+            before = int(head["stamp"])
             found = Found(
-                stamp=int(head["stamp"]),
+                stamp=_next(before, now),
+                before=before,
                 rows={row.key: row for row in map(_decode_row, rows)},
-                ops={ops[doc["_id"]]: _decode_op(doc) for doc in known},
+                ops={op.op_key: op for op in map(_decode_op, known)},
                 count=head["count"],
             )
             result = decide(found)
             if not result.rows and not result.logged:
                 await session.abort_transaction()
                 return True
-            await self._store(user_id, result, now, session)
+            stored = {doc["_id"] for doc in rows}
+            await self._store(user_id, result, stored, head["count"], now, session)
             return True
 
         async with self._locks.held(user_id, timeout):
@@ -130,19 +135,27 @@ class SyncRepository:
     async def _move_head(
         self, user_id: str, now: int, session: AsyncClientSession
     ) -> Document | None:
-        after = {"$max": [{"$add": ["$stamp", 1]}, DatetimeMS(now)]}
+        """The head as it was before; None of a user who has none yet."""
+        after = {"$max": [{"$add": ["$stamp", 1]}, DatetimeMS(now)]}  # as `_next`
         head: Document | None = await self._heads.find_one_and_update(
-            {"_id": user_id}, [{"$set": {"stamp": after}}], return_document=True, session=session
+            {"_id": user_id}, [{"$set": {"stamp": after}}], session=session
         )
         if head is not None and head.get("erased"):
             raise erased()
         return head
 
     async def _store(
-        self, user_id: str, result: Result, now: int, session: AsyncClientSession
+        self,
+        user_id: str,
+        result: Result,
+        stored: Set[str],
+        count: int,
+        now: int,
+        session: AsyncClientSession,
     ) -> None:
+        """Write `result`, where the rows `stored` are there already, and `count` of all rows."""
         rows = [
-            ReplaceOne({"_id": doc["_id"]}, doc, upsert=True)
+            ReplaceOne({"_id": doc["_id"]}, doc) if doc["_id"] in stored else InsertOne(doc)
             for doc in (_encode_row(user_id, row) for row in result.rows)
         ]
         goes_at = DatetimeMS(now + self._log_kept)
@@ -151,33 +164,47 @@ class SyncRepository:
             await self._entities.bulk_write(rows, ordered=False, session=session)
         if ops:
             await self._log.bulk_write(ops, ordered=False, session=session)
-        await self._heads.update_one(
-            {"_id": user_id}, {"$set": {"count": result.count}}, session=session
-        )
+        if result.count != count:
+            await self._heads.update_one(
+                {"_id": user_id}, {"$set": {"count": result.count}}, session=session
+            )
 
     # --- pulling --------------------------------------------------------------------------
 
     async def changed(
-        self, user_id: str, after: int, take: Callable[[list[Row]], None], timeout: float
+        self,
+        user_id: str,
+        after: int,
+        pushed: int,
+        take: Callable[[list[Row], int], None],
+        timeout: float,
     ) -> int:
         """Give `take` all rows with a stamp above `after`, some at a time, as of one moment.
 
-        All rows when `after` is above the newest stamp, which is the answer.
+        All rows when `after` is above the newest stamp, which is the answer. `take` also gets
+        the stamp that they are above. Left out are those that the push with the stamp `pushed`
+        wrote knowing how they stood at that stamp.
         """
+
+        async def work(session: AsyncClientSession) -> int:
+            stamp = _stamp(await self._heads.find_one({"_id": user_id}, session=session))
+            since = after if after <= stamp else 0
+            where = _range(user_id, since, stamp)
+            if pushed:
+                own = {"stamp": DatetimeMS(pushed), "exact": True}
+                where["$nor"] = [{**own, "base": {"$lte": DatetimeMS(since)}}]
+            rows = self._entities.find(where, session=session, batch_size=ROWS_AT_ONCE)
+            batch: list[Row] = []
+            async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
+                batch.append(_decode_row(doc))
+                if len(batch) == ROWS_AT_ONCE:
+                    take(batch, since)
+                    batch = []
+            take(batch, since)
+            return stamp
+
         with available(timeout):
-            async with self._mongo.snapshot() as session:
-                stamp = _stamp(await self._heads.find_one({"_id": user_id}, session=session))
-                since = after if after <= stamp else 0
-                where = _range(user_id, since, stamp)
-                rows = self._entities.find(where, session=session, batch_size=ROWS_AT_ONCE)
-                batch: list[Row] = []
-                async for doc in rows.sort([("stamp", 1), ("_id", 1)]):
-                    batch.append(_decode_row(doc))
-                    if len(batch) == ROWS_AT_ONCE:
-                        take(batch)
-                        batch = []
-                take(batch)
-        return stamp
+            return await self._mongo.snapshot(work)
 
     async def page(
         self, user_id: str, after: int, until: int, last: Key | None, limit: int, timeout: float
@@ -283,6 +310,10 @@ def _stamp(head: Document | None) -> int:
     if head.get("erased"):
         raise erased()
     return int(head["stamp"])
+
+
+def _next(stamp: int, now: int) -> int:
+    return max(stamp + 1, now)
 
 
 def _range(user_id: str, after: int, until: int) -> Document:

@@ -85,10 +85,15 @@ async def connected(
 
 @asynccontextmanager
 async def joined(
-    url: str, user: str = "ada", *, transports: list[str] | None = None, **payload: Any
+    url: str,
+    user: str = "ada",
+    *,
+    transports: list[str] | None = None,
+    auth: Any = None,
+    **payload: Any,
 ) -> AsyncIterator[Client]:
     """A client of `user` that has joined."""
-    async with connected(url, user, transports=transports) as client:
+    async with connected(url, user, transports=transports, auth=auth) as client:
         await client.join(**payload)
         yield client
 

@@ -5,6 +5,8 @@ or `own_redis`.
 """
 
 import asyncio
+import gc
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -46,6 +48,20 @@ def own_redis() -> Iterator[PrivateServer]:
     """A Redis of this test alone."""
     with running(start_redis) as server:
         yield server
+
+
+@pytest.fixture
+def half_open_closed() -> Iterator[None]:
+    """For outages: PyMongo forgets the socket of a connection attempt that its `close` cancels."""
+    _collect()  # those of the test before, whose loop has gone by now
+    yield
+    _collect()
+
+
+def _collect() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture

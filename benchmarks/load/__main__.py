@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import orjson
 import uvloop
 
-from benchmarks.load import connects, crowd, pings, probe, rest, slow, updates
+from benchmarks.load import connects, crowd, pings, probe, rest, slow, syncs, updates
 from benchmarks.load.figures import Figures
 
 Options = argparse.Namespace
@@ -33,6 +33,8 @@ SCENARIOS: dict[str, Callable[[Options], Awaitable[Figures]]] = {
     ),
     "pulls": lambda o: rest.run(o.url, seconds=o.seconds, connections=o.in_flight, patches=False),
     "patches": lambda o: rest.run(o.url, seconds=o.seconds, connections=o.in_flight, patches=True),
+    "sync-push": lambda o: syncs.push(o.url, seconds=o.seconds, users=o.users),
+    "sync-pull": lambda o: syncs.pull(o.url, seconds=o.seconds),
     "hold": lambda o: crowd.hold(o.url, users=o.users, devices=o.devices, deflate=o.deflate),
     "crowd": lambda o: crowd.run(
         o.url,

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from domain.errors import AppError, Code, refuse_field
 from domain.ids import parse_id
+from domain.openjson import check_json
 from domain.parsing import Id, Payload, parse
 from domain.stats import canonical
 from domain.sync.entities import BOOKKEEPING, EntityTypes, Key
@@ -17,6 +18,7 @@ from domain.times import parse_time
 
 MAX_CHANGES = 500
 MAX_OPERATION_ID = 128
+MAX_DEPTH = 20  # levels of a change's data
 MAX_SHOWN = 128  # characters of a malformed id that its acknowledgement repeats
 
 
@@ -80,6 +82,8 @@ def parse_change(types: EntityTypes, payload: object, device_id: str) -> Change:
         parsed = parse(kind.model, data)
     except AppError as error:
         raise error.inside("data") from None
+    stored = parsed.model_dump(by_alias=True, exclude_unset=True)
+    check_json("data", stored, MAX_DEPTH)  # an own type's model may be more liberal
     content = canonical([operation.value, data, timestamp])
     return Change(
         operation_id=body.operation_id,
@@ -87,7 +91,7 @@ def parse_change(types: EntityTypes, payload: object, device_id: str) -> Change:
         type=kind.name,
         id=body.id,
         operation=operation,
-        data=parsed.model_dump(by_alias=True, exclude_unset=True),
+        data=stored,
         timestamp=timestamp,
         content=hashlib.sha256(content.encode()).digest()[:16],
     )

@@ -101,6 +101,9 @@ class EntityTypes:
     def __iter__(self) -> Iterator[EntityType]:
         return iter(self._types.values())
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._types
+
     def find(self, name: object) -> EntityType:
         """The type of this name; raises AppError `invalid_value` naming those that exist."""
         if isinstance(name, str) and (kind := self._types.get(name)) is not None:

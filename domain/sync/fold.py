@@ -87,7 +87,7 @@ class Fold:
     written: dict[Key, Row] = field(default_factory=dict)
     logged: list[Logged] = field(default_factory=list)
     lost: set[Key] = field(default_factory=set)
-    """Rows against which a change of this push has lost: its device has them otherwise."""
+    """Rows that the device has otherwise: a change has lost, or one it repeats is not the last."""
 
     def run(self, changes: Iterable[Change | Ack]) -> list[Ack]:
         """Acknowledge each change, in their order; what is an Ack already stays."""
@@ -107,7 +107,8 @@ class Fold:
             raise AppError(
                 Code.OPERATION_ID_REUSED, "This operationId was used for another change of it"
             )
-        if done.conflict:
+        row = self.rows.get(change.key)  # none: a tombstone that has gone since
+        if row is not None and (done.conflict or row.stamp != done.stamp or not row.exact):
             self.lost.add(change.key)
         return Ack(
             change.operation_id,
@@ -115,7 +116,7 @@ class Fold:
             duplicate=True,
             conflict=done.conflict,
             applied_at=done.applied_at,
-            server=self.rows.get(change.key) if done.conflict else None,
+            server=row if done.conflict else None,
         )
 
     def _apply(self, change: Change) -> Ack:
@@ -142,8 +143,8 @@ class Fold:
             )
         if stored is None:
             self.room -= 1
-        elif row.data != {**stored.data, **change.data}:
-            row = replace(row, exact=False)  # the merge rule has a mind of its own
+        else:
+            row = self._merged(row, wished, {**stored.data, **change.data})
         self.rows[change.key] = self.written[change.key] = row
         return Ack(change.operation_id, change.id, applied_at=row.updated_at)
 
@@ -169,6 +170,22 @@ class Fold:
             stamp=self.stamp,
             base=base if before is None else before.base,
             exact=at == change.timestamp and (before is None or before.exact),
+        )
+
+    def _merged(self, row: Row, wished: Row, expected: dict[str, Any]) -> Row:
+        """What a merge rule has made, with our bookkeeping: it may have a mind of its own."""
+        same = (row.data, row.updated_at, row.deleted_at) == (
+            expected,
+            wished.updated_at,
+            wished.deleted_at,
+        )
+        return replace(
+            row,
+            type=wished.type,
+            id=wished.id,
+            stamp=wished.stamp,
+            base=wished.base,
+            exact=wished.exact and same,
         )
 
     def _log(self, change: Change, wished: Row, *, conflict: bool) -> None:

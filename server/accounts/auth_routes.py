@@ -1,6 +1,6 @@
 """Registering, logging in and out: `/auth` for one source document, `/api/auth` for the other."""
 
-from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -12,6 +12,7 @@ from server.access import count_address, identify, identify_if_told
 from server.accounts.models import (
     ChangePassword,
     EndedAnswer,
+    ErasedAnswer,
     Guest,
     LoggedInAnswer,
     LoggedInUser,
@@ -35,7 +36,10 @@ async def _register(request: web.Request, model: type[Register | RegisterByName]
     accounts = request.app[ACCOUNTS].service
     password = accounts.passwords.parse(body.password)
     wish = Registration(body.email, password, body.username, body.name, body.id)
-    return await accounts.register(wish, asking)
+    logged_in = await accounts.register(wish, asking)
+    if asking is not None and asking.user_id == logged_in.account.id:
+        request.app[ACCOUNTS].profiles.tell(logged_in.account)
+    return logged_in
 
 
 async def _log_in(request: web.Request) -> LoggedIn:
@@ -143,23 +147,24 @@ async def erase_me(request: web.Request) -> web.Response:
 async def export_me(request: web.Request) -> web.StreamResponse:
     """GET /api/auth/me/export: NDJSON, a record a line."""
     identity = await identify(request)
-    records = request.app[ACCOUNTS].people.export(identity.user_id)
-    lines = [await anext(records, None)]  # what fails at once fails as a problem
     response = web.StreamResponse(
         headers={**UNCACHED, "Content-Disposition": 'attachment; filename="export.ndjson"'}
     )
     response.content_type = "application/x-ndjson"
-    await response.prepare(request)
-    if lines[0] is not None:
-        await _write(response, lines[0])
-        await _write_all(response, records)
-    await response.write_eof()
+    async with aclosing(request.app[ACCOUNTS].people.export(identity.user_id)) as records:
+        first = await anext(records, None)  # what fails at once fails as a problem
+        await response.prepare(request)
+        try:
+            if first is not None:
+                await _write(response, first)
+            async for record in records:
+                await _write(response, record)
+            await response.write_eof()
+        except BaseException:
+            if request.transport is not None:
+                request.transport.abort()  # half an answer must not look like a whole one
+            raise
     return response
-
-
-async def _write_all(response: web.StreamResponse, records: AsyncIterator[Any]) -> None:
-    async for record in records:
-        await _write(response, record)
 
 
 async def _write(response: web.StreamResponse, record: Any) -> None:
@@ -173,10 +178,12 @@ _TAKEN = (
     Code.USERNAME_TAKEN,
     Code.ID_TAKEN,
     Code.ERASED,
+    Code.CONFLICT,
     Code.FORBIDDEN,
     Code.OVERLOADED,
 )
-_REFUSED = (Code.INVALID_CREDENTIALS, Code.FORBIDDEN, Code.RATE_LIMITED, Code.OVERLOADED)
+_WITHOUT_TOKEN = (Code.TOKEN_IN_QUERY, Code.RATE_LIMITED, Code.UNAVAILABLE)
+_REFUSED = (*_WITHOUT_TOKEN, Code.INVALID_CREDENTIALS, Code.FORBIDDEN, Code.OVERLOADED)
 _ENDED = Answer("How many sessions have ended", EndedAnswer)
 
 ENDPOINTS = [
@@ -233,7 +240,7 @@ ENDPOINTS = [
         {201: _LOGGED_IN},
         body=Guest,
         auth="none",
-        refuses=(Code.FORBIDDEN, Code.RATE_LIMITED),
+        refuses=(*_WITHOUT_TOKEN, Code.FORBIDDEN),
     ),
     Endpoint(
         "POST",
@@ -254,6 +261,7 @@ ENDPOINTS = [
         "End the session of the token, or of a refresh token",
         {200: _ENDED},
         body=LogOut,
+        body_needed=False,
         auth="optional",
         refuses=(Code.MISSING_TOKEN,),
     ),
@@ -273,7 +281,7 @@ ENDPOINTS = [
         "Change the password; the other sessions end",
         {200: _ENDED},
         body=ChangePassword,
-        refuses=(Code.INVALID_CREDENTIALS, Code.ERASED, Code.OVERLOADED),
+        refuses=(Code.INVALID_CREDENTIALS, Code.CONFLICT, Code.ERASED, Code.OVERLOADED),
     ),
     Endpoint(
         "GET",
@@ -290,7 +298,7 @@ ENDPOINTS = [
         erase_me,
         _TAG,
         "Erase oneself everywhere, for good",
-        {200: Answer("Nothing is held about this person any more")},
+        {200: Answer("Nothing is held about this person any more", ErasedAnswer)},
     ),
     Endpoint(
         "GET",
@@ -301,6 +309,7 @@ ENDPOINTS = [
         {
             200: Answer(
                 "A JSON object a line, each with the `feature` that holds it",
+                {"type": "string"},
                 media="application/x-ndjson",
             )
         },

@@ -43,7 +43,12 @@ class Accounts:
         repository = AccountRepository(mongo, indexes)
         kept_sessions = SessionRepository(mongo, indexes)
         self.passwords = passwords_of(settings)
-        self.people = People(repository, [kept_sessions, *others])
+        self.people = People(
+            repository,
+            [kept_sessions, *others],
+            live.presence.erased,
+            settings.erasure_resume_interval,
+        )
         self.sessions = SessionService(kept_sessions, signer, settings, clock, on_end)
         self.service = AccountService(
             repository,

@@ -203,6 +203,17 @@ class MeAnswer(AnswerBody):
     data: MeData
 
 
+class ErasedData(AnswerBody):
+    """Nothing is left to tell."""
+
+
+class ErasedAnswer(AnswerBody):
+    """Answer of an erasure."""
+
+    success: bool
+    data: ErasedData
+
+
 class EndedData(AnswerBody):
     """How many sessions have ended."""
 

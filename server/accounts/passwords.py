@@ -20,6 +20,7 @@ from domain.errors import AppError, Code, refuse_field
 from server.settings import SettingsError
 
 MAX_LENGTH = 128
+MOST_PARTS = 4  # that a character may be typed as: letter and accents
 MAX_BLOCKLIST = 1_000_000  # lines
 MAX_WAITING = 64  # hashes that wait for a thread: about a second of work
 THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
@@ -48,12 +49,13 @@ class Passwords:
         """A new password in NFKC; raises AppError naming `field` when it is not taken."""
         if not isinstance(value, str):
             raise refuse_field(Code.INVALID_TYPE, field, "must be a text")
-        if len(value) > MAX_LENGTH:
+        typed = unicodedata.normalize("NFC", value[: MOST_PARTS * MAX_LENGTH + 1])
+        if len(value) > MOST_PARTS * MAX_LENGTH or len(typed) > MAX_LENGTH:
             raise refuse_field(
                 Code.INVALID_VALUE, field, f"must have at most {MAX_LENGTH} characters"
             )
-        password = _normalised(value)
-        if len(password) < self._min_length:
+        password = _normalised(typed)
+        if len(typed) < self._min_length:
             raise refuse_field(
                 Code.INVALID_VALUE, field, f"must have at least {self._min_length} characters"
             )
@@ -66,8 +68,11 @@ class Passwords:
         return password
 
     async def hash(self, password: str) -> str:
-        """The hash to keep of a parsed password; raises AppError `overloaded`."""
-        return await self._run(lambda: self._hasher.hash(password))
+        """The hash to keep of a password that was parsed or verified.
+
+        Raises AppError `overloaded`.
+        """
+        return await self._run(lambda: self._hasher.hash(_normalised(password)))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Whether the password is the hash's; None takes as long and is never right.

@@ -4,7 +4,7 @@ Both walk one registry, in which each feature declares what it holds (storage/ho
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from domain.errors import AppError
@@ -14,18 +14,27 @@ from storage.holdings import Holding
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 10.0  # seconds for each feature
-RESUME_EVERY = 30.0
+TIMEOUT = 4.0  # seconds for each feature
 RESUMED_AT_ONCE = 100
 
 
 class People:
-    """Walks the registry. An erasure that was cut off is resumed by any instance."""
+    """Walks the registry. An erasure that was cut off is resumed by any instance.
 
-    def __init__(self, accounts: AccountRepository, others: Sequence[Holding]) -> None:
+    `on_erased` is awaited when nothing is kept any more, to end what is still shown.
+    """
+
+    def __init__(
+        self,
+        accounts: AccountRepository,
+        others: Sequence[Holding],
+        on_erased: Callable[[str], Awaitable[None]],
+        resume_every: float,
+    ) -> None:
         self._accounts = accounts
         self._holdings: tuple[Holding, ...] = (accounts, *others)
-        self._loop = Loop("unfinished erasures", self._resume, RESUME_EVERY)
+        self._on_erased = on_erased
+        self._loop = Loop("unfinished erasures", self._resume, resume_every)
 
     def start(self) -> None:
         """Begin to resume what was cut off."""
@@ -42,7 +51,7 @@ class People:
                 return True
         return False
 
-    async def export(self, user_id: str) -> AsyncIterator[dict[str, Any]]:
+    async def export(self, user_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """All that is held, feature by feature, each record with its feature's name."""
         for holding in self._holdings:
             async for record in holding.export(user_id, TIMEOUT):
@@ -55,12 +64,18 @@ class People:
         """
         for holding in self._holdings:
             await holding.erase(user_id, TIMEOUT)
+        await self._on_erased(user_id)
         await self._accounts.erased_everywhere(user_id, TIMEOUT)
         log.info("a person was erased")
 
     async def _resume(self) -> None:
         try:
-            for user_id in await self._accounts.erasing(RESUMED_AT_ONCE, TIMEOUT):
-                await self.erase(user_id)
+            cut_off = await self._accounts.erasing(RESUMED_AT_ONCE, TIMEOUT)
         except AppError as error:
-            log.warning("erasures wait: %s", error.message)
+            log.warning("cannot learn which erasures were cut off: %s", error.message)
+            return
+        for user_id in cut_off:
+            try:
+                await self.erase(user_id)
+            except AppError as error:  # the others need not wait for this one
+                log.warning("an erasure was cut off again: %s", error.message)

@@ -1,5 +1,7 @@
 """Profiles: read, changed under a guard, listed, searched, each with who is online."""
 
+import asyncio
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +18,8 @@ from server.accounts.service import AccountService
 from storage.accounts import AccountRepository, cursor
 
 TIMEOUT = 4.0  # seconds for the store
-TRIES = 10  # against others who change the same profile
+TRIES = 100  # against others who change the same profile: each time, one of them is through
+PAUSE = 0.005  # seconds, longer with every try
 
 NEVER = iso(0)
 
@@ -51,28 +54,33 @@ class ProfileService:
         Somebody known by tokens made elsewhere gets a profile. Raises AppError
         `username_taken`, `precondition_failed`, `erased`.
         """
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             stored = await self._repository.read(user_id, TIMEOUT)
             _check_precondition(stored, if_match)
-            if stored is None:
-                stored = await self._begin(user_id)
-            new = change(stored, wish, self._clock())
+            before = stored or Account(user_id, username="", created_at=self._clock())
+            new = change(before, wish, self._clock())
             if new is stored:
-                return stored
-            if await self._repository.replace(stored, new, TIMEOUT):
-                self._tell(new)
                 return new
+            kept = await self._keep(stored, new)
+            if kept is not None:
+                self.tell(kept)
+                return kept
+            await asyncio.sleep(random.uniform(0, PAUSE * attempt))  # noqa: S311 - only jitter
         raise AppError(Code.UNAVAILABLE, "The profile changes too fast: try again", retry_after=1.0)
 
-    async def _begin(self, user_id: str) -> Account:
+    async def _keep(self, stored: Account | None, new: Account) -> Account | None:
+        """The account as it is kept now, or None when somebody was first."""
+        if stored is not None:
+            return new if await self._repository.replace(stored, new, TIMEOUT) else None
         try:
-            return await self._accounts.profile_only(user_id)
+            return await self._accounts.profile_only(new)
         except AppError as error:
             if error.code is not Code.ID_TAKEN:
                 raise
-            return await self.read(user_id)
+            return None
 
-    def _tell(self, account: Account) -> None:
+    def tell(self, account: Account) -> None:
+        """Tell a changed account to the user's sockets, its public part to watchers."""
         own, public = orjson.dumps(account.whole()), orjson.dumps(account.public())
         self._live.tell_profile(account.id, account.version, own, public)
 

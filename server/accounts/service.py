@@ -8,10 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 from domain.accounts import Account, suggest_username, taken
-from domain.emails import email_key
+from domain.emails import email_key, parse_email
 from domain.errors import AppError, Code
 from domain.identity import Identity, Role
-from domain.usernames import username_key
+from domain.usernames import parse_username, username_key, username_looks
 from server.accounts.metrics import AccountMetrics
 from server.accounts.passwords import Passwords
 from server.accounts.people import People
@@ -79,32 +79,36 @@ class AccountService:
         `username_taken`, `email_taken`, `id_taken`, `erased`.
         """
         self._sessions.check_can_sign()
-        await self._refuse_taken(wish)
         mine, own_id = await self._without_password(asking)
+        await self._refuse_taken(wish, own_id)
         user_id = wish.id or own_id or str(uuid4())
         if user_id != own_id and wish.id is not None:
             await self._refuse_known(user_id)
         password_hash = await self.passwords.hash(wish.password)
-        if mine is not None and user_id == own_id:
+        if mine is not None and asking is not None and user_id == own_id:
+            # Somebody else may know the deviceId: before, so that being cut off leaves none.
+            await self._end_others(asking)
             account = await self._upgrade(mine, wish, password_hash)
+            await self._end_others(asking)
         else:
             account = await self._insert(self._fresh(user_id, wish, password_hash))
         self._metrics.registrations.labels("account").inc()
         return await self._log_in(account)
 
-    async def _refuse_taken(self, wish: Registration) -> None:
+    async def _refuse_taken(self, wish: Registration, own_id: str | None = None) -> None:
         """Early, to spare the hash; that names are unique is the index' to decide."""
         if await self._repository.by_email(email_key(wish.email), TIMEOUT):
             raise taken("email")
-        if wish.username and await self._repository.by_username(
-            username_key(wish.username), TIMEOUT
-        ):
-            raise taken("username")
+        if wish.username:
+            found = await self._repository.by_looks(username_looks(wish.username), TIMEOUT)
+            if found - {own_id}:
+                raise taken("username")
 
     async def _refuse_known(self, user_id: str) -> None:
-        await self._repository.read(user_id, TIMEOUT)  # raises `erased` of such a one
-        if await self._people.known(user_id):
-            raise taken("id")
+        for same in {user_id, user_id.lower(), user_id.upper()}:  # a UUID has no case
+            await self._repository.read(same, TIMEOUT)  # raises `erased` of such a one
+            if await self._people.known(same):
+                raise taken("id")
 
     async def _without_password(self, asking: Identity | None) -> tuple[Account | None, str | None]:
         """The account, if any, and the id of a user who asks and has no password yet."""
@@ -137,8 +141,13 @@ class AccountService:
             device_key=None,
         )
         if not await self._repository.replace(mine, new, TIMEOUT):
+            await self._refuse_taken(wish)  # by the same registration, sent twice
             raise _changed_meanwhile()
         return new
+
+    async def _end_others(self, asking: Identity) -> int:
+        """End a user's sessions but the one that asks; answers how many."""
+        return await self._sessions.end_all(asking.user_id, but=asking.session_id)
 
     async def _insert(self, account: Account) -> Account:
         """Add it; without a username it gets one that is free."""
@@ -158,9 +167,12 @@ class AccountService:
                 return named
         raise taken("username")
 
-    async def profile_only(self, user_id: str) -> Account:
-        """An account for somebody known by tokens made elsewhere."""
-        return await self._insert(Account(user_id, "", self._clock()))
+    async def profile_only(self, account: Account) -> Account:
+        """Add the account of somebody known by tokens made elsewhere; answers it as kept.
+
+        Raises AppError `id_taken`, `username_taken`, `erased`.
+        """
+        return await self._insert(account)
 
     async def guest(self, device_id: str) -> LoggedIn:
         """The guest of a device, made when there is none.
@@ -169,7 +181,7 @@ class AccountService:
         """
         self._sessions.check_can_sign()
         if len(device_id) < DEVICE_KEY_LENGTH:
-            return await self._log_in(await self._new_guest(None), device_id=device_id)
+            return await self._log_in(await self._new_guest(None))
         key = hashlib.sha256(device_id.encode()).hexdigest()
         account = await self._repository.by_device(key, TIMEOUT)
         if account is None:
@@ -179,7 +191,7 @@ class AccountService:
                 account = await self._repository.by_device(key, TIMEOUT)
                 if error.code is not Code.ID_TAKEN or account is None:
                     raise
-        return await self._log_in(account, device_id=device_id)
+        return await self._log_in(account)
 
     async def _new_guest(self, key: str | None) -> Account:
         guest = Account(str(uuid4()), "", self._clock(), guest=True, device_key=key)
@@ -195,8 +207,8 @@ class AccountService:
         Raises AppError `invalid_credentials`, the same for every failure, or `rate_limited`.
         """
         self._sessions.check_can_sign()
-        account = await self._named(name)
-        who = f"name {name.casefold()}" if account is None else f"id {account.id}"
+        key, account = await self._named(name)
+        who = f"name {key}" if account is None else f"id {account.id}"
         async with self._throttle.attempt(who, address):
             verified = await self._verified(account, password)
             logged_in = await self._log_in(verified, password)
@@ -204,10 +216,13 @@ class AccountService:
             await self._keep_password(logged_in.account, password)
         return logged_in
 
-    async def _named(self, name: str) -> Account | None:
+    async def _named(self, name: str) -> tuple[str, Account | None]:
+        """One key for all ways to write the name, and whose it is."""
         if "@" in name:
-            return await self._repository.by_email(email_key(name), TIMEOUT)
-        return await self._repository.by_username(username_key(name), TIMEOUT)
+            key = email_key(_as_registered(parse_email, name))
+            return key, await self._repository.by_email(key, TIMEOUT)
+        key = username_key(_as_registered(parse_username, name))
+        return key, await self._repository.by_username(key, TIMEOUT)
 
     async def _verified(self, account: Account | None, password: str) -> Account:
         password_hash = None if account is None else account.password_hash
@@ -230,22 +245,20 @@ class AccountService:
             account = stored
         return False
 
-    async def _log_in(
-        self, account: Account, password: str | None = None, device_id: str = ""
-    ) -> LoggedIn:
+    async def _log_in(self, account: Account, password: str | None = None) -> LoggedIn:
         """Begin a session, and end it at once if the account is no longer what was verified.
 
         Whoever changes a password or erases a person ends the sessions afterwards, so that none
         begun in the meantime stays.
         """
-        session_id, login = await self._sessions.begin(account, device_id)
+        session_id, login = await self._sessions.begin(account)
         try:
             stored = await self._repository.read(account.id, TIMEOUT)
             if stored is None or not await self._same_password(account, stored, password):
                 raise _wrong()
-        except AppError:
+        except AppError as error:
             await self._sessions.end(session_id)
-            raise
+            raise (_wrong() if error.code is Code.ERASED else error) from None
         self._metrics.logins.labels("accepted").inc()
         return LoggedIn(stored, login)
 
@@ -269,19 +282,29 @@ class AccountService:
     ) -> int:
         """Replace the password and end the other sessions; answers how many.
 
-        Raises AppError `invalid_credentials`.
+        They end before, so that none is left when this is cut off in between, and those begun
+        meanwhile afterwards. Raises AppError `invalid_credentials`.
         """
         async with self._throttle.attempt(f"id {identity.user_id}", address):
             account = await self._verified(
                 await self._repository.read(identity.user_id, TIMEOUT), current
             )
+        ended = await self._end_others(identity)
         if not await self._keep_password(account, new):
             raise _changed_meanwhile()
-        return await self._sessions.end_all(identity.user_id, but=identity.session_id)
+        return ended + await self._end_others(identity)
+
+
+def _as_registered(parse: Callable[[object], str], name: str) -> str:
+    """As registering would have stored it; as it is, if only accounts from elsewhere have it."""
+    try:
+        return parse(name)
+    except AppError:
+        return name
 
 
 def _changed_meanwhile() -> AppError:
-    return AppError(Code.UNAVAILABLE, "The account just changed: try again", retry_after=1.0)
+    return AppError(Code.CONFLICT, "The account just changed: try again", retry_after=1.0)
 
 
 def _wrong() -> AppError:

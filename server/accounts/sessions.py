@@ -11,7 +11,6 @@ from domain import sessions
 from domain.accounts import Account
 from domain.errors import AppError, Code
 from domain.identity import Identity
-from domain.ids import MAX_ID_LENGTH
 from domain.sessions import PART, Session
 from domain.times import iso
 from realtime.reads import GroupRead
@@ -89,7 +88,7 @@ class SessionService:
                 Code.FORBIDDEN, "Accounts are kept elsewhere: this server only verifies tokens"
             )
 
-    async def begin(self, account: Account, device_id: str = "") -> tuple[str, Login]:
+    async def begin(self, account: Account) -> tuple[str, Login]:
         """Log `account` in; answers the session's id too. The least used beyond 50 end."""
         self.check_can_sign()
         family, secret = secrets.token_bytes(PART), secrets.token_bytes(PART)
@@ -97,7 +96,6 @@ class SessionService:
         session = Session(
             id=sessions.session_id(family),
             user_id=account.id,
-            device_id=device_id[:MAX_ID_LENGTH],
             created_at=now,
             refreshed_at=now,
             expires_at=now + self._lifetime,

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from domain.errors import AppError, Code
@@ -42,19 +42,19 @@ class LoginThrottle:
         or not and however its password is hashed.
         """
         tries = self._tries({"account": account, "address": _network(address)})
-        await self._take(tries)
+        here = await self._take(tries)
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
             yield
         except AppError as error:
             if error.code is not Code.INVALID_CREDENTIALS:
-                await self._give_back(tries)
+                await self._give_back(tries, here)
                 raise
             took = loop.time() - started
             await asyncio.sleep(math.ceil(took / FAILURE_STEP) * FAILURE_STEP - took)
             raise
-        await self._give_back(tries)
+        await self._give_back(tries, here)
 
     def _tries(self, who: dict[str, str]) -> list[Tries]:
         return [
@@ -63,29 +63,31 @@ class LoginThrottle:
             if self._most[kind]
         ]
 
-    async def _take(self, tries: list[Tries]) -> None:
-        if not tries:
-            return
-        try:
-            wait = await self._throttle.take(tries)
-        except RedisAway:
-            kinds = [one.who.partition(":")[0] for one in tries]
-            wait = max(
-                self._here[kind].wait(one.who) for kind, one in zip(kinds, tries, strict=True)
-            )
+    async def _take(self, tries: list[Tries]) -> bool:
+        """Count one try of each; answers whether in this process only."""
+        wait, here = 0.0, False
+        if tries:
+            try:
+                wait = await self._throttle.take(tries)
+            except RedisAway:
+                wait, here = max(self._buckets(one).wait(one.who) for one in tries), True
         if wait:
             self._metrics.throttled.inc()
             raise AppError(
                 Code.RATE_LIMITED, "Too many failed logins: wait a while", retry_after=wait
             )
+        return here
 
-    async def _give_back(self, tries: list[Tries]) -> None:
-        if not tries:
-            return
-        try:
-            await self._throttle.give_back(tries)
-        except RedisAway:
-            return  # counted for the rest of the window
+    async def _give_back(self, tries: list[Tries], here: bool) -> None:
+        if here:
+            for one in tries:
+                self._buckets(one).give_back(one.who)
+        elif tries:
+            with suppress(RedisAway):  # or it is counted for the rest of the window
+                await self._throttle.give_back(tries)
+
+    def _buckets(self, one: Tries) -> Buckets:
+        return self._here[one.who.partition(":")[0]]
 
 
 def _hidden(name: str) -> str:
@@ -99,5 +101,7 @@ def _network(address: str) -> str:
     except ValueError:
         return address
     if isinstance(parsed, IPv6Address):
-        return str(ip_network((parsed, IPV6_PREFIX), strict=False))
-    return address
+        if parsed.ipv4_mapped is None:
+            return str(ip_network((parsed, IPV6_PREFIX), strict=False))
+        parsed = parsed.ipv4_mapped
+    return str(parsed)

@@ -26,7 +26,7 @@ MIN_COMPRESSED = 1024  # bytes of an answer that is worth it
 async def push_and_pull(request: web.Request) -> web.Response:
     """POST /api/sync."""
     identity = await identify(request)
-    body = parse(Push, await read_json(request, MAX_PUSH))
+    body = parse(Push, await read_json(request, MAX_PUSH, mend=True))
     answer = await request.app[SYNC].sync(identity.user_id, body)
     return await _answered(request, identity.user_id, answer)
 

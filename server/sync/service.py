@@ -1,6 +1,7 @@
 """Push and pull: a device's changes in, what is new to it out."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,8 +50,11 @@ class _Pushed:
 
     acks: list[Ack]
     stamp: int = 0
-    written: bool = False
-    known: set[Key] = field(default_factory=set)
+    """Of what it has stored; 0 when that is nothing: the stamp was never issued."""
+    before: int | None = None
+    """The user's newest stamp until then."""
+    known: dict[Key, int] = field(default_factory=dict)
+    """The stamps of rows that stand as the device has sent them."""
     lost: set[Key] = field(default_factory=set)
     rows: dict[Key, Row] = field(default_factory=dict)
 
@@ -92,17 +96,21 @@ class SyncService:
     async def sync(self, user_id: str, body: Push) -> Answer:
         """Push, then pull; raises AppError `full_sync_required`, `erased`, `overloaded`."""
         with self._counted():
-            cursor = await self._cursor(body)
+            token = _token(user_id, body)
+            cursor = await self._cursor(user_id, body, token)
             pushed = await self._push(user_id, body)
-            if pushed.written:
+            if pushed.stamp:
                 self._live.tell_sync(user_id, pushed.stamp, body.device_id or "")
-            return await self._pull(user_id, body, cursor, pushed)
+            if pushed.before is not None and cursor > pushed.before:
+                cursor = 0  # it was above the newest stamp when it came
+            return await self._pull(user_id, body, cursor, pushed, token)
 
     async def initial(self, user_id: str, limit: int | None, page_token: str | None) -> Answer:
         """All rows that are not deleted."""
         body = Push(limit=limit, pageToken=page_token)
         with self._counted():
-            return await self._pull(user_id, body, 0, _Pushed([]), deleted=False)
+            token = _token(user_id, body)
+            return await self._pull(user_id, body, 0, _Pushed([]), token, deleted=False)
 
     async def operations(
         self, user_id: str, before: tuple[int, bytes] | None, limit: int
@@ -116,26 +124,31 @@ class SyncService:
 
     # --- pushing --------------------------------------------------------------------------
 
-    async def _cursor(self, body: Push) -> int:
+    async def _cursor(self, user_id: str, body: Push, token: PageToken | None) -> int:
         """The stamp to pull behind."""
         given = body.last_sync_timestamp
         cursor = None if given is None else parse_time(given, "lastSyncTimestamp")
+        if token is not None:
+            cursor = token.cursor or None
         if body.epoch is not None and body.epoch != await self.epoch():
             raise _full_sync("The database is another one")
-        if cursor is not None and self._kept and cursor < self._clock() - self._kept:
+        if (
+            cursor is not None
+            and self._kept
+            and cursor < self._clock() - self._kept
+            and cursor != await self._repository.stamp(user_id, PULL_TIMEOUT)  # it missed nothing
+        ):
             raise _full_sync("lastSyncTimestamp is older than what is remembered of deletions")
         return cursor or 0
 
     async def _push(self, user_id: str, body: Push) -> _Pushed:
-        if body.changes and body.page_token is not None:
-            raise refuse_field(Code.INVALID_VALUE, "pageToken", "comes without changes")
         parsed = [self._parse(change, body.device_id) for change in body.changes[:MAX_CHANGES]]
         changes = [one for one in parsed if isinstance(one, Change)]
         pushed = _Pushed([one for one in parsed if isinstance(one, Ack)])
         if changes:
             pushed = await self._store(user_id, parsed, changes)
-        for ack in pushed.acks:
-            self._metrics.changes.labels(_outcome(ack)).inc()
+        for outcome, count in Counter(map(_outcome, pushed.acks)).items():
+            self._metrics.changes.labels(outcome).inc(count)
         return pushed
 
     def _parse(self, payload: object, device_id: str | None) -> Change | Ack:
@@ -165,8 +178,8 @@ class SyncService:
             acks = fold.run(parsed)
             pushed = _Pushed(
                 acks,
-                found.stamp,
-                written=bool(fold.written),
+                stamp=found.stamp if fold.written else 0,
+                before=found.before,
                 known=_known(acks, parsed, fold),
                 lost=fold.lost,
                 rows=fold.rows,
@@ -180,25 +193,34 @@ class SyncService:
     # --- pulling --------------------------------------------------------------------------
 
     async def _pull(
-        self, user_id: str, body: Push, cursor: int, pushed: _Pushed, *, deleted: bool = True
+        self,
+        user_id: str,
+        body: Push,
+        cursor: int,
+        pushed: _Pushed,
+        token: PageToken | None,
+        *,
+        deleted: bool = True,
     ) -> Answer:
         """What is new behind `cursor`, and whatever the device has wrong by this push."""
         answer = Answer(pushed.acks, {kind.plural: [] for kind in self.types})
-        answer.cursor = _shown_cursor(body)
+        answer.cursor = _shown_cursor(body, token)
         given: set[Key] = set()
 
-        def take(rows: Sequence[Row]) -> None:
+        def take(rows: Sequence[Row], since: int) -> None:
             for row in rows:
-                if row.deleted_at is not None and not deleted:
-                    continue
-                if row.key in pushed.lost or not self._is_known(row, cursor, pushed):
+                if row.type not in self.types or (row.deleted_at is not None and not deleted):
+                    continue  # of a type that is registered no more, say
+                if row.key in pushed.lost or not _is_known(row, since, pushed):
                     given.add(row.key)
                     self._add(answer, user_id, row)
 
-        if body.limit is None and body.page_token is None:
-            answer.stamp = await self._repository.changed(user_id, cursor, take, PULL_TIMEOUT)
+        if body.limit is None and token is None:
+            answer.stamp = await self._repository.changed(
+                user_id, cursor, pushed.stamp, take, PULL_TIMEOUT
+            )
         else:
-            await self._page(user_id, body, cursor, pushed, answer, take)
+            await self._page(user_id, body, cursor, pushed, token, answer, take)
         for key in pushed.lost - given:
             self._add(answer, user_id, pushed.rows[key])
         return answer
@@ -209,13 +231,13 @@ class SyncService:
         body: Push,
         cursor: int,
         pushed: _Pushed,
+        token: PageToken | None,
         answer: Answer,
-        take: Callable[[Sequence[Row]], None],
+        take: Callable[[Sequence[Row], int], None],
     ) -> None:
         answer.paged = True
         limit = body.limit or MAX_CHANGES
-        if body.page_token is not None:
-            token = read_page_token(body.page_token)
+        if token is not None:
             pushed.stamp = token.pushed
             rows = await self._repository.page(
                 user_id, token.after, token.until, token.last, limit + 1, PULL_TIMEOUT
@@ -223,19 +245,13 @@ class SyncService:
         else:
             until = await self._repository.stamp(user_id, PULL_TIMEOUT)
             since = cursor if cursor <= until else 0
-            token = PageToken(cursor, until, pushed.stamp, since, ("", ""))
+            token = PageToken(user_id, since, until, pushed.stamp, since, ("", ""))
             rows = await self._repository.page(user_id, since, until, None, limit + 1, PULL_TIMEOUT)
-        take(rows[:limit])
+        take(rows[:limit], token.cursor)
         if len(rows) > limit:
             answer.more = token.behind(rows[limit - 1])
         else:
             answer.stamp = token.until
-
-    def _is_known(self, row: Row, cursor: int, pushed: _Pushed) -> bool:
-        """Whether the device has just said exactly this, knowing what it was based on."""
-        if row.key in pushed.known:
-            return True
-        return row.stamp == pushed.stamp > 0 and row.exact and row.base <= cursor
 
     def _add(self, answer: Answer, user_id: str, row: Row) -> None:
         plural = self.types[row.type].plural
@@ -263,15 +279,21 @@ class SyncService:
             log.warning("tombstones wait: %s", error.message)
 
 
-def _known(acks: Sequence[Ack], parsed: Sequence[Change | Ack], fold: Fold) -> set[Key]:
-    """Rows that stand as repeated changes of this push had left them."""
-    known = set()
+def _is_known(row: Row, since: int, pushed: _Pushed) -> bool:
+    """Whether the device has just said exactly this, and had by `since` what it was based on."""
+    sent = row.stamp == pushed.stamp or row.stamp == pushed.known.get(row.key)
+    return sent and row.exact and row.base <= since
+
+
+def _known(acks: Sequence[Ack], parsed: Sequence[Change | Ack], fold: Fold) -> dict[Key, int]:
+    """Rows that stand as repeated changes of this push had left them, with their stamps."""
+    known = {}
     for ack, change in zip(acks, parsed, strict=True):
         if isinstance(change, Change) and ack.duplicate and not ack.conflict:
             row, done = fold.rows.get(change.key), fold.ops[change.op_key]
-            if row is not None and row.stamp == done.stamp and row.exact:
-                known.add(change.key)
-    return known - fold.written.keys()
+            if row is not None and row.stamp == done.stamp:
+                known[change.key] = row.stamp
+    return known
 
 
 def _outcome(ack: Ack) -> str:
@@ -282,9 +304,19 @@ def _outcome(ack: Ack) -> str:
     return "duplicate" if ack.duplicate else "applied"
 
 
-def _shown_cursor(body: Push) -> str | None:
+def _token(user_id: str, body: Push) -> PageToken | None:
+    if body.page_token is None:
+        return None
+    if body.changes:
+        raise refuse_field(Code.INVALID_VALUE, "pageToken", "comes without changes")
+    return read_page_token(body.page_token, user_id)
+
+
+def _shown_cursor(body: Push, token: PageToken | None) -> str | None:
     given = body.last_sync_timestamp
-    return None if given is None else iso(parse_time(given, "lastSyncTimestamp"))
+    if given is not None:
+        return iso(parse_time(given, "lastSyncTimestamp"))
+    return iso(token.cursor) if token is not None and token.cursor else None
 
 
 def _full_sync(reason: str) -> AppError:

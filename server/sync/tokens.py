@@ -1,7 +1,7 @@
 """Where a page ends and the next one begins, as an opaque text."""
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -12,11 +12,13 @@ from domain.times import LAST
 
 @dataclass(frozen=True, slots=True)
 class PageToken:
-    """A pull in pages: rows up to stamp `until`, this page behind `last` of stamp `after`.
+    """A user's pull in pages: rows up to stamp `until`, this page behind `last` of stamp `after`.
 
-    `cursor` is what the device has asked with, `pushed` the stamp of its push in the first call.
+    `cursor` is the stamp behind which the first page began, `pushed` that of the device's push in
+    the first call, 0 if it stored nothing.
     """
 
+    user: str
     cursor: int
     until: int
     pushed: int
@@ -25,24 +27,24 @@ class PageToken:
 
     def write(self) -> str:
         """As clients get it."""
-        parts = [self.cursor, self.until, self.pushed, self.after, *self.last]
+        parts = [self.user, self.cursor, self.until, self.pushed, self.after, *self.last]
         return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
 
     def behind(self, row: Row) -> "PageToken":
         """The token of the page behind `row`."""
-        return PageToken(self.cursor, self.until, self.pushed, row.stamp, row.key)
+        return replace(self, after=row.stamp, last=row.key)
 
 
-def read_page_token(text: str) -> PageToken:
-    """A token that `write` has made; raises AppError."""
+def read_page_token(text: str, user: str) -> PageToken:
+    """A token that `write` has made for this user; raises AppError."""
     try:
         padded = text + "=" * (-len(text) % 4)
         parts = orjson.loads(base64.b64decode(padded, b"-_", validate=True))
-        *numbers, kind, row_id = parts
+        owner, *numbers, kind, row_id = parts
         cursor, until, pushed, after = numbers
         numeric = all(type(number) is int and 0 <= number <= LAST for number in numbers)
-        if numeric and isinstance(kind, str) and isinstance(row_id, str):
-            return PageToken(cursor, until, pushed, after, (kind, row_id))
+        if numeric and owner == user and isinstance(kind, str) and isinstance(row_id, str):
+            return PageToken(user, cursor, until, pushed, after, (kind, row_id))
     except (ValueError, TypeError):
         pass
     raise refuse_field(Code.INVALID_VALUE, "pageToken", "take it from the page before")

@@ -98,3 +98,15 @@ def test_the_wait_is_the_time_until_a_whole_token(now: float, wait: float) -> No
     bucket = TokenBucket(2.0, 1.0, 0.0)
     bucket.take(0.0)
     assert bucket.wait(now) == wait
+
+
+@given(rates, st.integers(1, 100), starts, st.integers(0, 200))
+def test_what_is_given_back_is_granted_again_but_never_more_than_the_burst(
+    rate: float, burst: int, start: float, back: int
+) -> None:
+    bucket = TokenBucket(rate, burst, start)
+    assert all(bucket.take(start) for _ in range(burst))
+    for _ in range(back):
+        bucket.give_back(start)
+    granted = min(back, burst)
+    assert [bucket.take(start) for _ in range(granted + 1)] == [True] * granted + [False]

@@ -49,6 +49,7 @@ async def test_against_a_sound_server_it_finds_no_fault(served: Served) -> None:
         load("connects", served.url, "--users", "3", "--in-flight", "2"),
         load("patches", served.url, "--in-flight", "2"),
         load("pulls", served.url, "--in-flight", "2"),
+        load("sync-push", served.url, "--users", "2"),
     )
     for figures in every:
         assert figures["done"] > 0

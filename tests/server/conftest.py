@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import aiohttp
 import pytest
+from argon2 import PasswordHasher
 
 from tests.rest import Api
 
@@ -19,6 +20,15 @@ def api(http: aiohttp.ClientSession) -> Api:
 def service(http: aiohttp.ClientSession) -> Api:
     """An app's backend, which may act for anyone."""
     return Api(http, "backend", role="service")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of this test learn sooner of ended sessions, refuse logins sooner, hash cheaply."""
+    monkeypatch.setattr("server.accounts.sessions.WATCH_EVERY", 0.1)
+    monkeypatch.setattr("server.accounts.throttle.FAILURE_STEP", 0.02)
+    cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    monkeypatch.setattr("server.accounts.passwords.PasswordHasher", lambda **_: cheap)
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """A MongoDB that does not answer: AppError `unavailable` in time, and work as before after it."""
 
 import asyncio
-import gc
-import warnings
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +17,8 @@ from storage.presence import PresenceRepository
 from storage.stats import NOBODY, StatsRepository
 from tests.storage.conftest import Call, NewMongo, eventually, suspended, unavailable
 
+pytestmark = pytest.mark.usefixtures("half_open_closed")
+
 TIMEOUT = 1.5
 # The driver looks for a primary every 0.5 s, and only then at the time; a busy machine adds to it.
 LATE = 0.5 + 0.5
@@ -29,15 +28,6 @@ PATIENT = 15.0
 def next_of(old: Stats) -> Stats:
     values = {**old.values, "xp": old.values["xp"] + 1}
     return replace(old, values=values, rev=old.rev + 1, version=old.version + 1)
-
-
-@pytest.fixture(autouse=True)
-async def half_open_connections_are_closed() -> AsyncIterator[None]:
-    """PyMongo forgets the socket of a connection attempt that its `close` cancels."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ async def test_an_erasure_leaves_a_tombstone_and_nothing_else(
     for _ in range(2):  # it may be repeated
         await profiles.erase("u", TIMEOUT)
         assert await stored(mongo) == [TOMBSTONE]
-    assert await profile(profiles) == Profile()
+    assert await profile(profiles) == Profile(erased=True)
 
 
 async def test_what_the_erased_say_later_is_refused_and_their_being_seen_ignored(
@@ -104,7 +104,7 @@ async def test_what_the_erased_say_later_is_refused_and_their_being_seen_ignored
         await refused(profiles, status, None)
     await profiles.seen({"u": 9_000}, TIMEOUT)
     assert await stored(mongo) == [TOMBSTONE]
-    assert await profile(profiles) == Profile()
+    assert await profile(profiles) == Profile(erased=True)
 
 
 async def test_among_the_erased_the_others_are_seen(profiles: PresenceRepository) -> None:

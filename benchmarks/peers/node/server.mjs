@@ -7,11 +7,14 @@ import { MongoClient } from 'mongodb';
 import { createClient } from 'redis';
 import { Server } from 'socket.io';
 import { BadRequest, StatsStore } from './stats.mjs';
+import { SyncStore } from './sync.mjs';
 
-const { PORT = '3000', MONGODB_URI, MONGODB_DB, REDIS_URL, JWT_SECRET } = process.env;
+const { PORT = '3000', MONGODB_URI, MONGODB_DB, REDIS_URL, JWT_SECRET, SYNC_LOG } = process.env;
 
 const mongo = await new MongoClient(MONGODB_URI).connect();
 const store = new StatsStore(mongo.db(MONGODB_DB));
+const entities = new SyncStore(mongo.db(MONGODB_DB), SYNC_LOG === '1');
+await entities.prepare();
 const pub = createClient({ url: REDIS_URL });
 const sub = pub.duplicate();
 for (const client of [pub, sub]) client.on('error', (error) => console.error('redis:', error));
@@ -57,6 +60,12 @@ app.post('/api/users/data/patch', authenticate, async (req, res) => {
   const stats = await store.patch(req.userId, req.body);
   io.to(room(req.userId)).emit('user:data:updated', stats);
   res.json(stats);
+});
+
+app.post('/api/sync', authenticate, async (req, res) => {
+  const data = await entities.sync(req.userId, req.body);
+  io.to(room(req.userId)).emit('sync:changed', { syncTimestamp: data.syncTimestamp });
+  res.json({ success: true, data });
 });
 
 app.use((error, req, res, next) => {

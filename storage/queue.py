@@ -71,6 +71,11 @@ class QueueRepository:
         """Add items."""
         await self._items.insert_many([_encode(item) for item in items], session=unit.session)
 
+    async def follow(self, unit: Unit, item_ids: Set[str]) -> None:
+        """Note that other items come after these."""
+        where = {"_id": {"$in": list(item_ids)}}
+        await self._items.update_many(where, {"$set": {"followed": True}}, session=unit.session)
+
     # --- claiming and ending --------------------------------------------------------------
 
     async def due_user(self, after: str, but: Set[str], now: int, timeout: float) -> str | None:
@@ -84,6 +89,12 @@ class QueueRepository:
         with available(timeout):
             found = await self._items.find_one(where, {"user": 1}, sort=[("user", 1)])
         return None if found is None else str(found["user"])
+
+    async def in_hand(self, user_id: str, timeout: float) -> bool:
+        """Whether somebody holds an item of the user."""
+        where = {"user": user_id, "status": Status.PROCESSING.value}
+        with available(timeout):
+            return await self._items.find_one(where, {"_id": 1}) is not None
 
     async def claim(
         self, user_id: str, now: int, lease: str, until: int, timeout: float, *, worker: bool
@@ -131,10 +142,13 @@ class QueueRepository:
             "updatedAt": DatetimeMS(now),
             "goesAt": DatetimeMS(now + self._completed_kept),
         }
-        done = await self._items.update_one(_held(item), {"$set": ended}, session=unit.session)
-        if not done.matched_count:
+        done: Any = await self._items.find_one_and_update(
+            _held(item), {"$set": ended}, projection={"followed": 1}, session=unit.session
+        )
+        if done is None:
             raise LeaseLost
-        await self._free_followers(unit, item.id, None)
+        if done["followed"]:
+            await self._free_followers(unit, item.id, None)
 
     async def put_back(
         self,
@@ -307,6 +321,7 @@ def _encode(item: Item) -> Document:
         "retryAt": DatetimeMS(item.retry_at),
         "workerAt": DatetimeMS(item.worker_at),
         "after": item.after,
+        "followed": item.followed,
         "baseVersion": item.base_version,
         "operation": item.operation,
         "content": item.content,
@@ -337,6 +352,7 @@ def _decode(doc: Document) -> Item:
         retry_at=int(doc["retryAt"]),
         worker_at=int(doc["workerAt"]),
         after=doc.get("after"),
+        followed=doc["followed"],
         base_version=doc.get("baseVersion"),
         server=doc.get("server"),
         operation=doc.get("operation"),

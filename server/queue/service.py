@@ -94,8 +94,9 @@ class QueueService:
         operations = [item.operation for item in wished if item.operation is not None]
         known = await self._repository.by_operation(unit, operations)
         ends = await self._repository.chain_ends(unit, [item.chain for item in wished])
-        added: list[Item] = []
+        added: dict[str, Item] = {}
         answer: list[Item] = []
+        followed: set[str] = set()
         for item in wished:
             before = known.get(item.operation or "")
             if before is not None:
@@ -104,14 +105,20 @@ class QueueService:
                 continue
             number = unit.number * NUMBERS + len(added)
             item = replace(item, number=number, after=ends.get(item.chain))
+            if item.after is not None:
+                followed.add(item.after)
             ends[item.chain] = item.id
             if item.operation is not None:
                 known[item.operation] = item
-            added.append(item)
+            added[item.id] = item
             answer.append(item)
         if added:
             await self._check_room(unit, len(added))
-            await self._repository.insert(unit, added)
+            await self._repository.insert(
+                unit, [replace(item, followed=item.id in followed) for item in added.values()]
+            )
+        if before_these := followed - added.keys():
+            await self._repository.follow(unit, before_these)
         return answer
 
     async def _check_room(self, unit: Unit, more: int) -> None:
@@ -148,6 +155,10 @@ class QueueService:
     async def due_user(self, after: str, but: Set[str]) -> str | None:
         """The first user behind `after` who has something for a background worker."""
         return await self._repository.due_user(after, but, self._clock(), TIMEOUT)
+
+    async def in_hand(self, user_id: str) -> bool:
+        """Whether somebody is carrying out an item of the user."""
+        return await self._repository.in_hand(user_id, TIMEOUT)
 
     async def step(self, user_id: str, *, worker: bool = False) -> Status | None:
         """Claim one item of a user and carry it out; None when none is due.

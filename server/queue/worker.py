@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from domain.errors import AppError
 from realtime.tasks import Loop, Tasks
@@ -26,7 +26,8 @@ class Worker:
     """One in every instance; they share the work because claims are atomic.
 
     Users have their turns one after the other: nobody waits for all of another one's items. The
-    items of one user are carried out one at a time anyway, so each has one task at most.
+    items of one user are carried out one at a time anyway, so whose items are in hand already, here
+    or elsewhere, is passed over.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Worker:
         self._busy: set[str] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
         self._tasks = Tasks()
+        self._ended = asyncio.Event()
         self._ending = False
         self._loops = [
             Loop("queue worker", self._work, LOOK_EVERY),
@@ -67,7 +69,7 @@ class Worker:
 
     async def _work(self) -> None:
         try:
-            while await self._begin_turn():
+            while await self._begin_turn() or await self._turn_ends():
                 pass
         except AppError as error:
             log.warning("the queue waits: %s", error.message)
@@ -83,13 +85,23 @@ class Worker:
             self._tasks.spawn(self._serve(user, stack.pop_all()), "queue turn")
         return True
 
+    async def _turn_ends(self) -> bool:
+        """Wait for the end of a turn, not for long; False when there is none."""
+        self._ended.clear()
+        if self._busy:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), LOOK_EVERY)
+        return bool(self._busy) or self._ended.is_set()
+
     async def _next_user(self) -> str | None:
-        user = await self._service.due_user(self._turn, self._busy)
-        if user is None:
-            user = await self._service.due_user("", self._busy)
-        if user is not None:
-            self._turn = user
-        return user
+        for start in (self._turn, ""):
+            user = await self._service.due_user(start, self._busy)
+            while user is not None:
+                if not await self._service.in_hand(user):
+                    self._turn = user
+                    return user
+                user = await self._service.due_user(user, self._busy)
+        return None
 
     async def _serve(self, user_id: str, room: AsyncExitStack) -> None:
         async with room:
@@ -101,6 +113,7 @@ class Worker:
                 await asyncio.sleep(LOOK_EVERY)  # the store is away, as it has logged
             finally:
                 self._busy.discard(user_id)
+                self._ended.set()
 
     async def _release(self) -> None:
         try:

@@ -76,6 +76,7 @@ class Worker:
 
     async def _begin_turn(self) -> bool:
         """The next user's turn, when there is room for it; False when nothing is due."""
+        self._ended.clear()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._room)
             user = await self._next_user()
@@ -87,7 +88,6 @@ class Worker:
 
     async def _turn_ends(self) -> bool:
         """Wait for the end of a turn, not for long; False when there is none."""
-        self._ended.clear()
         if self._busy:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), LOOK_EVERY)

@@ -10,7 +10,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -32,9 +32,10 @@ class Mongo:
     """
 
     def __init__(self, uri: str, database: str) -> None:
+        self._name = f"livetally {database}"
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
             uri,
-            appname="livetally",
+            appname=self._name,
             connectTimeoutMS=2_000,
             serverSelectionTimeoutMS=2_000,
             tz_aware=True,
@@ -70,6 +71,23 @@ class Mongo:
         """Carry out `work` in one transaction, again from its start when it met another one."""
         async with self._client.start_session() as session:
             return await session.with_transaction(work)
+
+    async def end_orphans(self, seconds: float) -> None:
+        """Abort this database's transactions that have been open for so long and rest.
+
+        Their processes have died, or gave up while MongoDB was away. MongoDB itself would keep
+        what they hold for a minute. Where it does not let us look, it does.
+        """
+        micros = {"$gte": round(seconds * 1_000_000)}
+        mine = {"type": "idleSession", "appName": self._name, "transaction.timeOpenMicros": micros}
+        stages: list[Document] = [{"$currentOp": {"idleSessions": True}}, {"$match": mine}]
+        try:
+            found = await (await self._client.admin.aggregate(stages)).to_list()
+            if found:
+                sessions = [{"id": doc["lsid"]["id"]} for doc in found]
+                await self._client.admin.command("killSessions", sessions)
+        except OperationFailure as error:
+            log.debug("transactions of dead processes stay for a while: %s", _brief(error))
 
     async def close(self) -> None:
         """Close all connections."""

@@ -70,6 +70,11 @@ class Units:
                 await self._heads.update_one({"_id": user_id}, begin, upsert=True)
         return result[0]
 
+    async def end_orphans(self, seconds: float, timeout: float) -> None:
+        """End units that have been under way for so long: nobody is at work on them any more."""
+        with available(timeout):
+            await self._mongo.end_orphans(seconds)
+
     async def holds(self, user_id: str, timeout: float) -> bool:
         """Whether there was ever a unit, or a tombstone stands."""
         with available(timeout):

@@ -152,6 +152,10 @@ class QueueService:
             if ended is not Status.PROCESSING:
                 self._metrics.expired.inc()
 
+    async def end_orphans(self) -> None:
+        """End what dead workers have begun, which would hold up their users."""
+        await self._units.end_orphans(self._lease / 1000, TIMEOUT)
+
     async def due_user(self, after: str, but: Set[str]) -> str | None:
         """The first user behind `after` who has something for a background worker."""
         return await self._repository.due_user(after, but, self._clock(), TIMEOUT)

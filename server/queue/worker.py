@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0  # seconds between looks that found nothing
 MEASURE_EVERY = 15.0
+ORPHANS_EVERY = 3.0
 TIDY_EVERY = 60.0
 AT_ONCE = 4  # users of this process whose items are under way
 IN_A_ROW = 10  # items of one user before it is the next one's turn
@@ -50,6 +51,7 @@ class Worker:
         self._loops = [
             Loop("queue worker", self._work, LOOK_EVERY),
             Loop("queue leases", self._release, LOOK_EVERY),
+            Loop("queue orphans", self._end_orphans, ORPHANS_EVERY),
             Loop("queue depth", self._measure, MEASURE_EVERY),
             Loop("queue tidying", self._tidy, TIDY_EVERY),
         ]
@@ -120,6 +122,12 @@ class Worker:
             await self._service.release_expired(None)
         except AppError:
             return  # as above
+
+    async def _end_orphans(self) -> None:
+        try:
+            await self._service.end_orphans()
+        except AppError:
+            return
 
     async def _tidy(self) -> None:
         try:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import orjson
 import pytest
 
 from domain.queue import Status
@@ -112,8 +113,7 @@ async def test_a_slow_worker_whose_item_another_one_has_done_leaves_neither_effe
     # Its lease ends; another one takes the item, and does it without the gate.
     after_the_lease(quick)
     await quick.service.release_expired(None)
-    content = a_mark(stores, "quick").data
-    raw = '{"into": "%s", "text": "quick"}' % content["into"]
+    raw = orjson.dumps(a_mark(stores, "quick").data).decode()
     await quick.mongo.collection(QUEUE).update_one({"_id": item.id}, {"$set": {"data": raw}})
     quicker = asyncio.create_task(quick.service.process("ada"))
 

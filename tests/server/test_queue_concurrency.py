@@ -183,3 +183,29 @@ async def test_carrying_out_again_what_was_done_makes_no_second_document(
     for instance in two:
         await instance.service.process("ada")
     assert await two[0].resources.total("ada", EXPENSES, TIMEOUT) == (1, 3)
+
+
+async def test_discarding_one_in_the_middle_leaves_the_others_in_their_order(
+    two: Sequence[Instance], stores: dict[str, Any], failing: set[str]
+) -> None:
+    failing.add("first")
+    bodies = [a_mark(stores, text, on="x") for text in ("first", "second", "third")]
+    first, second, _ = await two[0].add("ada", *bodies)
+    await two[0].service.process("ada")
+    await two[0].service.discard("ada", second.id)
+    assert sum((await two[1].service.process("ada")).values()) == 0
+    await two[0].service.discard("ada", first.id)
+    assert (await two[1].service.process("ada"))[Status.COMPLETED] == 1
+    assert await two[0].texts() == ["third"]
+
+
+async def test_what_is_added_behind_an_item_that_is_under_way_or_done_is_carried_out_after_it(
+    two: Sequence[Instance], stores: dict[str, Any]
+) -> None:
+    await two[0].add("ada", a_mark(stores, "0", on="x"))
+    for n in range(1, 10):
+        step = two[n % 2].service.step("ada")
+        await asyncio.gather(step, two[0].add("ada", a_mark(stores, str(n), on="x")))
+    while any((await two[0].service.process("ada")).values()):
+        pass
+    assert await two[1].texts() == [str(n) for n in range(10)]

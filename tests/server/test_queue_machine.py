@@ -31,7 +31,7 @@ LEASE = 30_000
 NEVER = 99  # a version that no document has
 PRIORITIES = st.integers(-2, 2)
 OPEN = {Status.PENDING, Status.PROCESSING, Status.FAILED, Status.CONFLICT}
-SMALL = settings(max_examples=12, stateful_step_count=25, deadline=None)
+SMALL = settings(max_examples=20, stateful_step_count=25, deadline=None)
 names = itertools.count()
 
 
@@ -87,7 +87,7 @@ class Queue(RuleBasedStateMachine):
     # --- what may happen ------------------------------------------------------------------
 
     @rule(
-        docs=st.lists(st.sampled_from(["x", "y", None]), min_size=1, max_size=6),
+        docs=st.lists(st.sampled_from(["x", "y", "x", None]), min_size=1, max_size=6),
         priority=PRIORITIES,
         fails=st.integers(0, 63),
         attempts=st.integers(1, 3),
@@ -179,7 +179,7 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.items)
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
-        item = data.draw(st.sampled_from(self.items))
+        item = data.draw(st.sampled_from(self.of(*OPEN) or self.items))
         if item.status is Status.PROCESSING:
             with pytest.raises(AppError) as caught:
                 self.world.run(self.other.service.discard(self.user, item.id))
@@ -197,6 +197,7 @@ class Queue(RuleBasedStateMachine):
         if not mine:
             self.servers.add(item.id)
 
+    @precondition(lambda self: len(self.of(Status.PENDING)) > 8)
     @rule()
     def clear(self) -> None:
         assert self.world.run(self.one.service.clear(self.user)) == len(self.of(Status.PENDING))

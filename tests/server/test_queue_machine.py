@@ -31,7 +31,7 @@ LEASE = 30_000
 NEVER = 99  # a version that no document has
 PRIORITIES = st.integers(-2, 2)
 OPEN = {Status.PENDING, Status.PROCESSING, Status.FAILED, Status.CONFLICT}
-SMALL = settings(max_examples=20, stateful_step_count=25, deadline=None)
+SMALL = settings(max_examples=15, stateful_step_count=25, deadline=None)
 names = itertools.count()
 
 

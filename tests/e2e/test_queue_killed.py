@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from pymongo import AsyncMongoClient
 
+from storage.names import QUEUE, RESOURCES
 from tests.queueing import MARKS, Gate, a_mark, gate
 from tests.rest import Api
 from tests.serving import ServerProcess, server_process
@@ -106,3 +107,23 @@ async def test_killed_while_it_carries_out_several_calls_leaves_one_document_for
     assert {document["id"] for document in page["expenses"]} == set(expected)
     assert (await get(other, "/api/sync/failed"))["count"] == 0
     assert "ERROR" not in other.log
+
+
+async def test_sigterm_while_the_worker_is_busy_ends_in_time_and_leaves_nothing_half_done(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**settings, "queue_first_attempt_after": 0.001, "queue_lease": 30.0}
+    async with server_process(tmp_path, **settings) as server, gate() as closed:
+        body = a_mark(settings, "mark", closed).model_dump(by_alias=True, exclude_unset=True)
+        await added(server, body, *(an_expense(n) for n in range(5)))
+        await closed.waited_for()
+        assert await asyncio.wait_for(server.terminate(), 8.0) == 0
+        assert "ERROR" not in server.log
+        assert "Traceback" not in server.log
+    async with AsyncMongoClient[dict[str, Any]](settings["mongodb_uri"]) as client:
+        database = client[settings["mongodb_db"]]
+        assert await database[MARKS].count_documents({}) == 0
+        statuses = [item["status"] async for item in database[QUEUE].find()]
+        done = await database[RESOURCES].count_documents({})
+    assert statuses.count("completed") == done
+    assert len(statuses) == 6

@@ -147,14 +147,17 @@ class QueueService:
 
     async def release_expired(self, user_id: str | None) -> None:
         """Give back what dead workers hold, of one user or of anyone."""
-        for item in await self._repository.expired(user_id, self._clock(), TIMEOUT):
+        expired = await self._repository.expired(user_id, self._clock(), TIMEOUT)
+        if expired:
+            await self.end_orphans()  # else the next attempts would meet them
+        for item in expired:
             ended = await self._failed(item, "The worker ended while it processed this", 0)
             if ended is not Status.PROCESSING:
                 self._metrics.expired.inc()
 
     async def end_orphans(self) -> None:
         """End what dead workers have begun, which would hold up their users."""
-        await self._units.end_orphans(self._lease / 1000, TIMEOUT)
+        await self._units.end_orphans(FOR_THE_HANDLER * self._lease / 1000, TIMEOUT)
 
     async def due_user(self, after: str, but: Set[str]) -> str | None:
         """The first user behind `after` who has something for a background worker."""

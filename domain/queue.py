@@ -59,7 +59,8 @@ class Item:
     """One item; times in milliseconds.
 
     `after` is the id of the item that has to be completed first, the one before it on the same
-    document. `lease` is the mark of who is processing it, until `lease_until`.
+    document, which is `followed` then. `lease` is the mark of who is processing it, until
+    `lease_until`. The background workers leave it alone until `worker_at`.
     """
 
     id: str
@@ -80,7 +81,9 @@ class Item:
     error: str | None = None
     response: Mapping[str, Any] | None = None
     retry_at: int = 0
+    worker_at: int = 0
     after: str | None = None
+    followed: bool = False
     base_version: int | None = None
     server: Mapping[str, Any] | None = None
     operation: str | None = None

@@ -130,7 +130,7 @@ def create_app(settings: Settings) -> web.Application:
     sync = SyncService(
         entity_types(settings), sync_kept, live, settings, SyncMetrics(metrics.registry), now_ms
     )
-    units = Units(mongo)
+    units = Units(mongo, settings.queue_lease)
     resources_kept = ResourceRepository(mongo, indexes)
     queue_kept = QueueRepository(
         mongo,

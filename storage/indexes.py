@@ -8,6 +8,7 @@ from storage.mongo import Mongo, available
 from storage.names import QUEUE, RESOURCES, SESSIONS, SYNC_ENTITIES, SYNC_LOG, USERS
 
 _PRESENT = {"$exists": True}
+_TEXT = {"$gt": ""}  # unlike $type, MongoDB sees that an equality is part of it
 
 
 def _unique(name: str) -> IndexModel:
@@ -39,20 +40,21 @@ INDEXES: dict[str, list[IndexModel]] = {
     ],
     RESOURCES: [IndexModel([("user", 1), ("kind", 1), ("id", 1)])],
     QUEUE: [
-        IndexModel([("user", 1), ("status", 1), ("priority", -1), ("number", 1)]),
-        IndexModel([("status", 1), ("after", 1), ("retryAt", 1)]),
-        IndexModel(
-            [("user", 1), ("after", 1)], partialFilterExpression={"after": {"$type": "string"}}
-        ),
+        IndexModel([("user", 1), ("status", 1), ("after", 1), ("priority", -1), ("number", 1)]),
+        IndexModel([("user", 1), ("status", 1), ("number", 1)]),
+        IndexModel([("status", 1), ("after", 1), ("user", 1), ("workerAt", 1)]),
+        IndexModel([("status", 1), ("createdAt", 1)]),
+        IndexModel([("user", 1), ("after", 1)], partialFilterExpression={"after": _TEXT}),
         IndexModel(
             [("user", 1), ("chain", 1), ("number", -1)], partialFilterExpression={"open": True}
         ),
         IndexModel(
             [("user", 1), ("operation", 1)],
             unique=True,
-            partialFilterExpression={"operation": {"$type": "string"}},
+            partialFilterExpression={"operation": _TEXT},
         ),
         IndexModel([("goesAt", 1)], expireAfterSeconds=0),
+        IndexModel([("discardAt", 1)], partialFilterExpression={"discardAt": _PRESENT}),
     ],
 }
 

@@ -29,7 +29,6 @@ Collection = AsyncCollection[Document]
 APP_NAME = "livetally"
 ENDING_TIMEOUT = 2.0  # seconds
 PATIENCE = 0.5  # seconds, for a transaction that others keep from what it writes
-ABANDONED = 1.0  # seconds in which nothing came for a transaction: its process has died
 
 _SNAPSHOT_UNAVAILABLE = 246
 _MOMENT = 0.01  # seconds
@@ -86,21 +85,28 @@ class Mongo:
                         raise
             await asyncio.sleep(_MOMENT)
 
-    async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
-        """Carry out `work` in one transaction, again from its start when it met another one."""
+    async def transaction(
+        self, work: Callable[[AsyncClientSession], Awaitable[T]], level: str, rest: float
+    ) -> T:
+        """Carry out `work` in one transaction, again from its start when it met another one.
+
+        `work` rests at most `rest` seconds between two statements. One that it meets and that has
+        rested longer is ended: its process was killed, or its connection lost. `level` is the
+        read concern, the only mark by which MongoDB shows whose a transaction is.
+        """
         began = time.monotonic()
 
         async def attempt(session: AsyncClientSession) -> T:
             if time.monotonic() - began > PATIENCE:
                 # In time of its own: what it does helps the next call, if not this one.
-                await asyncio.create_task(self._end_abandoned(), context=Context())
+                await asyncio.create_task(self._end_abandoned(level, rest), context=Context())
             return await work(session)
 
         async with self._client.start_session() as session:
-            return await session.with_transaction(attempt)
+            return await session.with_transaction(attempt, read_concern=ReadConcern(level))
 
-    async def _end_abandoned(self) -> None:
-        """End transactions of killed processes and lost connections, kept for a minute otherwise.
+    async def _end_abandoned(self, level: str, rest: float) -> None:
+        """End transactions that MongoDB would keep for a minute otherwise.
 
         Should one only have been slow, it is repeated.
         """
@@ -110,7 +116,8 @@ class Mongo:
         abandoned: Document = {
             "type": "idleSession",
             "appName": APP_NAME,
-            "transaction.timeInactiveMicros": {"$gt": int(ABANDONED * 1e6)},
+            "transaction.parameters.readConcern.level": level,
+            "transaction.timeInactiveMicros": {"$gt": int(rest * 1e6)},
         }
         stages: list[Document] = [{"$currentOp": {"idleSessions": True}}, {"$match": abandoned}]
         try:

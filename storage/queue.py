@@ -1,6 +1,6 @@
 """The sync queue in MongoDB: claimed with a lease, ended only by who holds it."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from typing import Any
 
 import orjson
@@ -12,6 +12,9 @@ from storage.indexes import Indexes
 from storage.mongo import Collection, Document, Mongo, available
 from storage.names import QUEUE
 from storage.units import Unit
+
+EXPIRED_AT_ONCE = 100
+OUTDATED_AT_ONCE = 100
 
 
 class LeaseLost(Exception):
@@ -68,33 +71,42 @@ class QueueRepository:
         """Add items."""
         await self._items.insert_many([_encode(item) for item in items], session=unit.session)
 
+    async def follow(self, unit: Unit, item_ids: Set[str]) -> None:
+        """Note that other items come after these."""
+        where = {"_id": {"$in": list(item_ids)}}
+        await self._items.update_many(where, {"$set": {"followed": True}}, session=unit.session)
+
     # --- claiming and ending --------------------------------------------------------------
 
-    async def claim(
-        self,
-        user_id: str | None,
-        now: int,
-        first_before: int,
-        lease: str,
-        until: int,
-        timeout: float,
-    ) -> Item | None:
-        """Take the next item that is due, of one user or of anyone.
-
-        Of anyone, first attempts only when the item was added before `first_before`.
-        """
-        where: Document = {
+    async def due_user(self, after: str, but: Set[str], now: int, timeout: float) -> str | None:
+        """The first user behind `after` who has an item that is the workers' by now."""
+        where = {
             "status": Status.PENDING.value,
             "after": None,
-            "retryAt": {"$lte": DatetimeMS(now)},
+            "user": {"$gt": after, "$nin": list(but)},
+            "workerAt": {"$lte": DatetimeMS(now)},
+        }
+        with available(timeout):
+            found = await self._items.find_one(where, {"user": 1}, sort=[("user", 1)])
+        return None if found is None else str(found["user"])
+
+    async def in_hand(self, user_id: str, timeout: float) -> bool:
+        """Whether somebody holds an item of the user."""
+        where = {"user": user_id, "status": Status.PROCESSING.value}
+        with available(timeout):
+            return await self._items.find_one(where, {"_id": 1}) is not None
+
+    async def claim(
+        self, user_id: str, now: int, lease: str, until: int, timeout: float, *, worker: bool
+    ) -> Item | None:
+        """Take the user's next item that is due, for a `worker` one that is the workers' by now."""
+        where: Document = {
+            "user": user_id,
+            "status": Status.PENDING.value,
+            "after": None,
+            "workerAt" if worker else "retryAt": {"$lte": DatetimeMS(now)},
         }
         order = [("priority", -1), ("number", 1)]
-        if user_id is not None:
-            where["user"] = user_id
-        else:
-            old = {"createdAt": {"$lte": DatetimeMS(first_before)}}
-            where["$or"] = [{"attempts": {"$gt": 0}}, old]
-            order = [("retryAt", 1)]
         taken = {
             "status": Status.PROCESSING.value,
             "lease": lease,
@@ -107,21 +119,17 @@ class QueueRepository:
             )
         return None if doc is None else _decode(doc)
 
-    async def release_expired(self, now: int, timeout: float) -> int:
-        """Give back what dead workers hold; answers how many items that were."""
-        given_up = {"$gte": ["$attempts", "$maxAttempts"]}
-        back = {
-            "status": {"$cond": [given_up, Status.FAILED.value, Status.PENDING.value]},
-            "error": "The worker ended while it processed this",
-            "goesAt": {"$cond": [given_up, DatetimeMS(now + self._failed_kept), "$goesAt"]},
-            "retryAt": DatetimeMS(now),
-            "lease": None,
-            "updatedAt": DatetimeMS(now),
+    async def expired(self, user_id: str | None, now: int, timeout: float) -> list[Item]:
+        """What workers hold whose leases ended: of one user, or some of everybody's."""
+        where: Document = {
+            "status": Status.PROCESSING.value,
+            "leaseUntil": {"$lt": DatetimeMS(now)},
         }
-        where = {"status": Status.PROCESSING.value, "leaseUntil": {"$lt": DatetimeMS(now)}}
+        if user_id is not None:
+            where["user"] = user_id
         with available(timeout):
-            done = await self._items.update_many(where, [{"$set": back}])
-        return done.modified_count
+            found = await self._items.find(where).limit(EXPIRED_AT_ONCE).to_list()
+        return [_decode(doc) for doc in found]
 
     async def complete(self, unit: Unit, item: Item, response: Mapping[str, Any], now: int) -> None:
         """End an item, and let the next one of its chain come; raises LeaseLost."""
@@ -134,10 +142,13 @@ class QueueRepository:
             "updatedAt": DatetimeMS(now),
             "goesAt": DatetimeMS(now + self._completed_kept),
         }
-        done = await self._items.update_one(_held(item), {"$set": ended}, session=unit.session)
-        if not done.matched_count:
+        done: Any = await self._items.find_one_and_update(
+            _held(item), {"$set": ended}, projection={"followed": 1}, session=unit.session
+        )
+        if done is None:
             raise LeaseLost
-        await self._free_followers(unit, item.id, None)
+        if done["followed"]:
+            await self._free_followers(unit, item.id, None)
 
     async def put_back(
         self,
@@ -154,11 +165,12 @@ class QueueRepository:
             "status": status.value,
             "error": error,
             "retryAt": DatetimeMS(retry_at),
+            "workerAt": DatetimeMS(retry_at),
             "lease": None,
             "updatedAt": DatetimeMS(now),
         }
         if status is not Status.PENDING:
-            changes["goesAt"] = DatetimeMS(now + self._failed_kept)
+            changes["discardAt"] = DatetimeMS(now + self._failed_kept)
         if server is not None:
             changes["server"] = server
         with available(timeout):
@@ -185,10 +197,11 @@ class QueueRepository:
             "server": None,
             "baseVersion": base,
             "retryAt": DatetimeMS(now),
+            "workerAt": DatetimeMS(now),
             "updatedAt": DatetimeMS(now),
         }
         await self._items.update_one(
-            {"_id": item.id}, {"$set": changes, "$unset": {"goesAt": ""}}, session=unit.session
+            {"_id": item.id}, {"$set": changes, "$unset": {"discardAt": ""}}, session=unit.session
         )
 
     async def settle(self, unit: Unit, item: Item, now: int) -> None:
@@ -201,7 +214,9 @@ class QueueRepository:
             "updatedAt": DatetimeMS(now),
             "goesAt": DatetimeMS(now + self._completed_kept),
         }
-        await self._items.update_one({"_id": item.id}, {"$set": ended}, session=unit.session)
+        await self._items.update_one(
+            {"_id": item.id}, {"$set": ended, "$unset": {"discardAt": ""}}, session=unit.session
+        )
         await self._free_followers(unit, item.id, None)
 
     async def discard(self, unit: Unit, item: Item) -> None:
@@ -236,6 +251,16 @@ class QueueRepository:
             behind = {**where, "number": {"$gt": after}}
             found = await self._items.find(behind).sort("number", 1).limit(limit).to_list()
         return count, [_decode(doc) for doc in found]
+
+    async def outdated(self, now: int, timeout: float) -> list[Item]:
+        """Some of what ended badly and was kept long enough.
+
+        To be discarded, not deleted by MongoDB: other items may wait for them.
+        """
+        where = {"discardAt": {"$lte": DatetimeMS(now)}}
+        with available(timeout):
+            found = await self._items.find(where).limit(OUTDATED_AT_ONCE).to_list()
+        return [_decode(doc) for doc in found]
 
     # --- for operators --------------------------------------------------------------------
 
@@ -294,7 +319,9 @@ def _encode(item: Item) -> Document:
         "deviceId": item.device_id,
         "error": None,
         "retryAt": DatetimeMS(item.retry_at),
+        "workerAt": DatetimeMS(item.worker_at),
         "after": item.after,
+        "followed": item.followed,
         "baseVersion": item.base_version,
         "operation": item.operation,
         "content": item.content,
@@ -323,7 +350,9 @@ def _decode(doc: Document) -> Item:
         error=doc.get("error"),
         response=doc.get("responseData"),
         retry_at=int(doc["retryAt"]),
+        worker_at=int(doc["workerAt"]),
         after=doc.get("after"),
+        followed=doc["followed"],
         base_version=doc.get("baseVersion"),
         server=doc.get("server"),
         operation=doc.get("operation"),

@@ -17,6 +17,8 @@ from storage.names import QUEUE_HEADS
 
 T = TypeVar("T")
 
+LEVEL = "majority"  # read concern of units, see Mongo.transaction
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -33,8 +35,10 @@ class Units:
 
     name = "units"
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, rest: float) -> None:
+        """`rest`: seconds that a unit may rest between two statements; then it is ended."""
         self._mongo = mongo
+        self._rest = rest
         self._heads: Collection = mongo.collection(QUEUE_HEADS)
         self._locks = UserLocks()
 
@@ -64,11 +68,16 @@ class Units:
         timeout: float,
     ) -> T:
         with available(timeout):
-            while (result := await self._mongo.transaction(step)) is None:
+            while (result := await self._transaction(step)) is None:
                 # Outside of a transaction, which a concurrent first one would end.
                 begin = {"$setOnInsert": {"number": 0}}
                 await self._heads.update_one({"_id": user_id}, begin, upsert=True)
         return result[0]
+
+    async def _transaction(
+        self, step: Callable[[AsyncClientSession], Awaitable[tuple[T] | None]]
+    ) -> tuple[T] | None:
+        return await self._mongo.transaction(step, LEVEL, self._rest)
 
     async def holds(self, user_id: str, timeout: float) -> bool:
         """Whether there was ever a unit, or a tombstone stands."""

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +29,7 @@ TIMEOUT = 6.0  # seconds for the store
 AT_ONCE = 50  # items of one `/process`
 MAX_ITEMS = 5_000  # of one user, not completed
 NUMBERS = 1_000  # numbers of a unit: more than a bulk has items
+FOR_THE_HANDLER = 0.9  # of the lease; the rest is for noting how it went
 
 
 class QueueService:
@@ -79,6 +81,7 @@ class QueueService:
             data=body.data,
             created_at=now,
             updated_at=now,
+            worker_at=now + self._patience,
             max_attempts=body.max_attempts,
             priority=body.priority,
             device_id=body.device_id,
@@ -91,8 +94,9 @@ class QueueService:
         operations = [item.operation for item in wished if item.operation is not None]
         known = await self._repository.by_operation(unit, operations)
         ends = await self._repository.chain_ends(unit, [item.chain for item in wished])
-        added: list[Item] = []
+        added: dict[str, Item] = {}
         answer: list[Item] = []
+        followed: set[str] = set()
         for item in wished:
             before = known.get(item.operation or "")
             if before is not None:
@@ -101,14 +105,20 @@ class QueueService:
                 continue
             number = unit.number * NUMBERS + len(added)
             item = replace(item, number=number, after=ends.get(item.chain))
+            if item.after is not None:
+                followed.add(item.after)
             ends[item.chain] = item.id
             if item.operation is not None:
                 known[item.operation] = item
-            added.append(item)
+            added[item.id] = item
             answer.append(item)
         if added:
             await self._check_room(unit, len(added))
-            await self._repository.insert(unit, added)
+            await self._repository.insert(
+                unit, [replace(item, followed=item.id in followed) for item in added.values()]
+            )
+        if before_these := followed - added.keys():
+            await self._repository.follow(unit, before_these)
         return answer
 
     async def _check_room(self, unit: Unit, more: int) -> None:
@@ -125,53 +135,64 @@ class QueueService:
 
         What will be tried again counts as failed here.
         """
-        await self.release_expired()
+        await self.release_expired(user_id)
         counts = dict.fromkeys(Status, 0)
         for _ in range(AT_ONCE):
             status = await self.step(user_id)
             if status is None:
                 break
-            counts[status] += 1
+            if status is not Status.PROCESSING:
+                counts[status] += 1
         return counts
 
-    async def release_expired(self) -> None:
-        """Give back what dead workers hold."""
-        expired = await self._repository.release_expired(self._clock(), TIMEOUT)
-        self._metrics.expired.inc(expired)
+    async def release_expired(self, user_id: str | None) -> None:
+        """Give back what dead workers hold, of one user or of anyone."""
+        expired = await self._repository.expired(user_id, self._clock(), TIMEOUT)
+        for item in expired:
+            ended = await self._failed(item, "The worker ended while it processed this", 0)
+            if ended is not Status.PROCESSING:
+                self._metrics.expired.inc()
 
-    async def step(self, user_id: str | None) -> Status | None:
-        """Claim one item, of a user or of anyone, and carry it out; None when none is due.
+    async def due_user(self, after: str, but: Set[str]) -> str | None:
+        """The first user behind `after` who has something for a background worker."""
+        return await self._repository.due_user(after, but, self._clock(), TIMEOUT)
 
-        Answers `pending` when it failed and will be tried again.
+    async def in_hand(self, user_id: str) -> bool:
+        """Whether somebody is carrying out an item of the user."""
+        return await self._repository.in_hand(user_id, TIMEOUT)
+
+    async def step(self, user_id: str, *, worker: bool = False) -> Status | None:
+        """Claim one item of a user and carry it out; None when none is due.
+
+        Answers `pending` when it failed and will be tried again, `processing` when it took too
+        long and somebody else has it. A background `worker` leaves first attempts alone at first.
         """
         now = self._clock()
         item = await self._repository.claim(
-            user_id,
-            now,
-            now - self._patience,
-            secrets.token_hex(8),
-            now + self._lease,
-            TIMEOUT,
+            user_id, now, secrets.token_hex(8), now + self._lease, TIMEOUT, worker=worker
         )
         return None if item is None else await self._carry_out(item)
 
     async def _carry_out(self, item: Item) -> Status:
+        seconds = FOR_THE_HANDLER * self._lease / 1000
         try:
-            async with asyncio.timeout(self._lease / 1000):
+            async with asyncio.timeout(seconds):
                 response = await self._units.run(
-                    item.user_id, lambda unit: self._effect(unit, item), TIMEOUT
+                    item.user_id, lambda unit: self._effect(unit, item), seconds
                 )
         except LeaseLost:
-            return Status.PENDING
+            return Status.PROCESSING
         except Stale as error:
             return await self._conflicted(item, error)
         except AppError as error:
-            return await self._failed(item, error.message)
+            return await self._failed(item, error.message, retry_delay(item.attempts))
         except TimeoutError:
-            return await self._failed(item, "It took too long")
+            return await self._failed(item, "It took too long", retry_delay(item.attempts))
         except Exception:
             log.exception("the handler of %s %s failed", item.method, item.path)
-            return await self._failed(item, "Something went wrong on the server")
+            return await self._failed(
+                item, "Something went wrong on the server", retry_delay(item.attempts)
+            )
         ended = replace(item, status=Status.COMPLETED, response=response, error=None)
         self._metrics.seconds.observe((self._clock() - item.created_at) / 1000)
         self._tell(ended)
@@ -189,18 +210,18 @@ class QueueService:
         kept = await self._repository.put_back(
             item, Status.CONFLICT, error.message, now, now, TIMEOUT, server
         )
-        if kept:
-            ended = replace(item, status=Status.CONFLICT, error=error.message, server=server)
-            self._tell(ended)
+        if not kept:
+            return Status.PROCESSING
+        self._tell(replace(item, status=Status.CONFLICT, error=error.message, server=server))
         return Status.CONFLICT
 
-    async def _failed(self, item: Item, message: str) -> Status:
+    async def _failed(self, item: Item, message: str, delay: int) -> Status:
         now = self._clock()
         over = item.attempts >= item.max_attempts
         status = Status.FAILED if over else Status.PENDING
-        retry_at = now + retry_delay(item.attempts)
-        kept = await self._repository.put_back(item, status, message, now, retry_at, TIMEOUT)
-        if over and kept:
+        if not await self._repository.put_back(item, status, message, now, now + delay, TIMEOUT):
+            return Status.PROCESSING
+        if over:
             self._tell(replace(item, status=status, error=message))
         return status
 
@@ -231,6 +252,20 @@ class QueueService:
             await self._repository.again(unit, item, self._clock(), base=item.base_version)
 
         await self._units.run(user_id, work, TIMEOUT)
+
+    async def discard_outdated(self) -> None:
+        """Discard what failed or conflicted so long ago that it is not kept any longer."""
+        for old in await self._repository.outdated(self._clock(), TIMEOUT):
+            try:
+                await self._units.run(old.user_id, partial(self._discard_same, old), TIMEOUT)
+            except AppError as error:
+                if error.code not in (Code.NOT_FOUND, Code.ERASED):
+                    raise
+
+    async def _discard_same(self, old: Item, unit: Unit) -> None:
+        item = await self._repository.read_in(unit, old.id)
+        if (item.status, item.updated_at) == (old.status, old.updated_at):
+            await self._repository.discard(unit, item)
 
     async def discard(self, user_id: str, item_id: str) -> None:
         """Remove an item that is not being processed."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from domain.errors import Code, refuse_field
+from domain.errors import AppError, Code, refuse_field
 from domain.ids import parse_id
 from domain.parsing import Id, Payload
 from domain.resources import given_id
@@ -51,7 +51,7 @@ class AddBody(Payload):
     priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
     max_attempts: Annotated[int, Field(ge=1, le=MOST_ATTEMPTS)] = MAX_ATTEMPTS
     operation_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    base_version: Annotated[int, Field(ge=0)] | None = None
+    base_version: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +140,14 @@ class Endpoints:
         """
         path, in_path = self._path(body.endpoint)
         method = self._method(path, body.method)
-        in_data = given_id(body.data)
+        try:
+            in_data = given_id(body.data)
+        except AppError as error:
+            raise error.inside("data") from None
         if in_path is not None and in_data not in (None, in_path):
             raise refuse_field(Code.INVALID_ID, "data", "its id must be the endpoint's")
+        if in_path is not None and method is Method.POST:
+            raise refuse_field(Code.INVALID_VALUE, "endpoint", f"a POST is to {path} itself")
         doc_id = in_path or in_data
         if path == USERS:
             doc_id = doc_id or user_id

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from domain.errors import AppError, Code, refuse_field
 from domain.ids import parse_id
-from domain.parsing import Id, Payload
+from domain.parsing import Id, Payload, checked
 from domain.resources import given_id
 from domain.times import iso
 
@@ -18,6 +18,7 @@ MOST_ATTEMPTS = 20
 FIRST_RETRY = 5_000  # ms
 LONGEST_RETRY = 80_000
 MAX_BULK = 500
+MAX_DEPTH = 64  # levels of an item's data
 
 
 class Status(StrEnum):
@@ -41,12 +42,26 @@ class Method(StrEnum):
     DELETE = "DELETE"
 
 
+def _shallow(value: object) -> object:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise refuse_field(Code.INVALID_VALUE, "data", f"must be at most {MAX_DEPTH} levels deep")
+    return value
+
+
 class AddBody(Payload):
     """Body of `POST /api/sync/add`, and each of the items of a bulk."""
 
     endpoint: Annotated[str, Field(max_length=300)]
     method: Annotated[str, Field(max_length=10)]
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: Annotated[dict[str, Any], checked(_shallow)] = Field(default_factory=dict)
     device_id: Id | None = None
     priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
     max_attempts: Annotated[int, Field(ge=1, le=MOST_ATTEMPTS)] = MAX_ATTEMPTS

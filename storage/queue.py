@@ -107,21 +107,23 @@ class QueueRepository:
             )
         return None if doc is None else _decode(doc)
 
-    async def release_expired(self, now: int, timeout: float) -> int:
-        """Give back what dead workers hold; answers how many items that were."""
+    async def release_expired(self, now: int, timeout: float) -> Item | None:
+        """Give back an item that a dead worker holds; None when there is none."""
         given_up = {"$gte": ["$attempts", "$maxAttempts"]}
         back = {
             "status": {"$cond": [given_up, Status.FAILED.value, Status.PENDING.value]},
             "error": "The worker ended while it processed this",
             "goesAt": {"$cond": [given_up, DatetimeMS(now + self._failed_kept), "$goesAt"]},
-            "retryAt": DatetimeMS(now),
+            "retryAt": {"$cond": [given_up, DatetimeMS(0), DatetimeMS(now)]},
             "lease": None,
             "updatedAt": DatetimeMS(now),
         }
         where = {"status": Status.PROCESSING.value, "leaseUntil": {"$lt": DatetimeMS(now)}}
         with available(timeout):
-            done = await self._items.update_many(where, [{"$set": back}])
-        return done.modified_count
+            doc: Any = await self._items.find_one_and_update(
+                where, [{"$set": back}], return_document=True
+            )
+        return None if doc is None else _decode(doc)
 
     async def complete(self, unit: Unit, item: Item, response: Mapping[str, Any], now: int) -> None:
         """End an item, and let the next one of its chain come; raises LeaseLost."""

@@ -16,7 +16,7 @@ from domain.queue import USERS, Endpoints, Item, Method
 from domain.resources import BUILT_IN, Resource, without_bookkeeping
 from server.accounts.profiles import ProfileService
 from server.resources.service import ResourceService
-from server.settings import Settings, naming
+from server.settings import Settings
 from storage.units import Unit
 
 Result = Mapping[str, Any]
@@ -107,12 +107,11 @@ def built_in(resources: ResourceService, profiles: ProfileService) -> list[Queue
 
 
 def own_handlers(settings: Settings) -> list[QueueHandler]:
-    """Those of the app, which QUEUE_HANDLERS (`module:NAME`) names; raises SettingsError."""
+    """Those of the app, which QUEUE_HANDLERS (`module:NAME`) names."""
     if settings.queue_handlers is None:
         return []
-    with naming("QUEUE_HANDLERS"):
-        module, _, name = settings.queue_handlers.partition(":")
-        own = list(getattr(import_module(module), name))
-        if not all(isinstance(handler, QueueHandler) for handler in own):
-            raise TypeError(f"{settings.queue_handlers} must be a sequence of QueueHandler")
-        return own
+    module, _, name = settings.queue_handlers.partition(":")
+    own = list(getattr(import_module(module), name))
+    if not all(isinstance(handler, QueueHandler) for handler in own):
+        raise TypeError(f"{settings.queue_handlers} must be a sequence of QueueHandler")
+    return own

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+import orjson
 from aiohttp import web
 
 from domain.errors import AppError, Code
@@ -36,7 +37,7 @@ def endpoints(kind: Resource) -> list[Endpoint]:
             {
                 kind.name: [document.shown() for document in shown],
                 "count": count,
-                "total": total,
+                "total": orjson.Fragment(f"{total:f}"),  # all digits, however many
                 "cursor": shown[-1].id if more else None,
             },
             headers=UNCACHED,
@@ -95,7 +96,7 @@ def _documented(kind: Resource, *handlers: Any) -> list[Endpoint]:
     version = {"ETag": "the document's version, for If-Match"}
     shown = {200: Answer(f"The {name}", {"type": "object"}, headers=version)}
     match = {"If-Match": "only this version (an ETag)"}
-    writing = (Code.ERASED, Code.PRECONDITION_FAILED, Code.NOT_FOUND)
+    writing = (Code.ERASED, Code.PRECONDITION_FAILED, Code.NOT_FOUND, Code.OVERLOADED)
     return [
         Endpoint(
             "GET",
@@ -105,6 +106,7 @@ def _documented(kind: Resource, *handlers: Any) -> list[Endpoint]:
             f"One's own {kind.name}, page by page, and the exact sum of all",
             {200: Answer("A page, in the order of their ids", DocumentPage)},
             query=PageQuery,
+            refuses=(Code.INVALID_ID,),
         ),
         Endpoint(
             "POST",
@@ -114,7 +116,7 @@ def _documented(kind: Resource, *handlers: Any) -> list[Endpoint]:
             "Add one",
             {201: shown[200]},
             body=kind.model,
-            refuses=(Code.ERASED, Code.ID_TAKEN),
+            refuses=(Code.ERASED, Code.ID_TAKEN, Code.OVERLOADED),
             description=f"Needed: {', '.join(kind.needed)}. It may bring its own `id`.",
         ),
         Endpoint("GET", one, show, tag, "One of one's own", shown, refuses=(Code.NOT_FOUND,)),

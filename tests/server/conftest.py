@@ -2,10 +2,16 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import aiohttp
 import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
 
+from server import app
+from server.queue.worker import Worker
+from tests.queues import Clock, Queue
 from tests.rest import Api
 
 
@@ -37,3 +43,36 @@ def quiet(errors_logged: Callable[[], list[str]]) -> Iterator[None]:
     """Nothing that clients do may be logged at ERROR."""
     yield
     assert errors_logged() == []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of servers that are made from here on."""
+    clock = Clock()
+    monkeypatch.setattr(app, "now_ms", clock)
+    return clock
+
+
+@pytest.fixture
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers made from here on process the queue only when they are asked to."""
+    monkeypatch.setattr(Worker, "start", lambda self: None)
+
+
+@pytest.fixture
+def database(mongodb_uri: str, mongodb_name: str) -> Iterator[Database[dict[str, Any]]]:
+    """What the server keeps, to look into."""
+    with MongoClient[dict[str, Any]](mongodb_uri) as client:
+        yield client[mongodb_name]
+
+
+@pytest.fixture
+def queue(api: Api) -> Queue:
+    """The queue of the user ada."""
+    return Queue(api)
+
+
+@pytest.fixture
+def others_queue(http: aiohttp.ClientSession) -> Queue:
+    """The queue of another user, bob."""
+    return Queue(Api(http, "bob"))

@@ -12,14 +12,16 @@ JOHN = {"patientName": "John", "totalAmount": 5000}
 
 
 class Clock:
-    """The server's clock: as ours, but for what it was moved forward."""
+    """The server's clock: as ours, but for what it was moved forward, and never the same twice."""
 
     def __init__(self) -> None:
         self._ahead = 0
+        self._last = 0
 
     def __call__(self) -> int:
         """Milliseconds since 1970."""
-        return time.time_ns() // 1_000_000 + self._ahead
+        self._last = max(time.time_ns() // 1_000_000 + self._ahead, self._last + 1)
+        return self._last
 
     def forward(self, seconds: float) -> None:
         """Let time pass."""

@@ -15,7 +15,7 @@ from domain.profiles import ProfileBody, parse_profile
 from domain.queue import USERS, Endpoints, Item, Method
 from domain.resources import BUILT_IN, Resource, without_bookkeeping
 from server.accounts.profiles import ProfileService
-from server.resources.service import ResourceService
+from server.resources.service import ResourceService, Versions
 from server.settings import Settings
 from storage.units import Unit
 
@@ -74,16 +74,19 @@ class Handlers:
 def built_in(resources: ResourceService, profiles: ProfileService) -> list[QueueHandler]:
     """Those of the resources, and of one's own profile."""
 
+    def versions(item: Item) -> Versions:
+        return None if item.base_version is None else (item.base_version,)
+
     async def post(kind: Resource, unit: Unit, item: Item, body: Payload) -> Result:
         return (await resources.create(unit, kind, item.target_id, body)).shown()
 
     async def put(kind: Resource, unit: Unit, item: Item, body: Payload) -> Result:
-        changed = await resources.change(unit, kind, item.target_id, body, item.base_version)
+        changed = await resources.change(unit, kind, item.target_id, body, versions(item))
         return changed.shown()
 
     async def delete(kind: Resource, unit: Unit, item: Item, _: Payload) -> Result:
         try:
-            removed = await resources.remove(unit, kind, item.target_id, item.base_version)
+            removed = await resources.remove(unit, kind, item.target_id, versions(item))
         except AppError as error:
             if error.code is not Code.NOT_FOUND:
                 raise

@@ -14,7 +14,7 @@ from domain.errors import Code
 from server.app import SOCKET_PATH
 from server.keys import DRAINING
 from server.problems import STATUS
-from tests.rest import Answer as Got
+from tests.openapi import body_schema, conforms, validator
 from tests.rest import Api
 from tests.serving import Served, serving
 
@@ -24,7 +24,6 @@ STATS = "/api/users/{userId}/stats"
 PATCH = "/api/users/data/patch"
 UPDATE = "/api/users/updateStats"
 BATCH = "/api/users/stats/batch"
-HEADERS_NOT_ALWAYS = {"Retry-After"}
 
 
 @pytest.fixture
@@ -50,44 +49,6 @@ def operations(spec: Any) -> list[tuple[str, str, Any]]:
         for path, item in spec["paths"].items()
         for method in item
     ]
-
-
-def validator(spec: Any, schema: Any) -> Draft202012Validator:
-    return Draft202012Validator({**schema, "components": spec["components"]})
-
-
-def closed(schema: Any) -> Any:
-    """The schema without room for more: an answer's field that it does not tell of is a fault."""
-    if isinstance(schema, list):
-        return [closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    inner = {name: closed(part) for name, part in schema.items()}
-    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
-        inner.setdefault("additionalProperties", False)
-    return inner
-
-
-def conforms(spec: Any, method: str, path: str, answer: Got) -> None:
-    """`answer` is one that the document foresees, with its headers and body."""
-    told = spec["paths"][path][method.lower()]["responses"][str(answer.status)]
-    missing = {name for name in told["headers"] if name not in answer.headers}
-    assert missing <= HEADERS_NOT_ALWAYS
-    media = answer.headers.get("Content-Type", "").partition(";")[0]
-    if "content" not in told:
-        assert answer.raw == b""
-    elif media.endswith("json"):
-        strict = {**spec, "components": closed(spec["components"])}
-        schema = closed(told["content"][media]["schema"])
-        validator(strict, schema).validate(json.loads(answer.raw))
-    else:
-        assert media in told["content"] or f"{media.partition('/')[0]}/*" in told["content"]
-
-
-def body_schema(spec: Any, path: str) -> Draft202012Validator:
-    return validator(
-        spec, spec["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    )
 
 
 async def test_it_is_valid_openapi_3_1(spec: Any) -> None:

@@ -10,7 +10,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -39,6 +39,7 @@ class Mongo:
             serverSelectionTimeoutMS=2_000,
             tz_aware=True,
         )
+        self._unsure: list[AsyncClientSession] = []
         self._database = self._client.get_database(
             database,
             codec_options=CodecOptions(
@@ -68,8 +69,35 @@ class Mongo:
 
     async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
         """Carry out `work` in one transaction, again from its start when it met another one."""
-        async with self._client.start_session() as session:
-            return await session.with_transaction(work)
+        await self._end_unsure()
+        session = self._client.start_session()
+        try:
+            result = await session.with_transaction(work)
+        except BaseException:
+            self._unsure.append(session)
+            raise
+        await session.end_session()
+        return result
+
+    async def _end_unsure(self) -> None:
+        """End the failed transactions of which the server may not know.
+
+        The driver tries to, within the time that the failure may have used up. Such a
+        transaction would hold what it wrote against all others for a minute or more.
+        """
+        if not self._unsure:
+            return
+        sessions, self._unsure = self._unsure, []
+        try:
+            ids = [session.session_id for session in sessions]
+            await self._client.admin.command("killSessions", ids)
+        except BaseException as error:
+            if not isinstance(error, OperationFailure) or error.timeout:
+                self._unsure += sessions
+                raise
+            log.warning("cannot end transactions: %s", _brief(error))  # they end by themselves
+        for session in sessions:
+            await session.end_session()
 
     async def close(self) -> None:
         """Close all connections."""

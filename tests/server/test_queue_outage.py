@@ -37,15 +37,7 @@ async def test_while_mongodb_is_away_all_is_unavailable_and_goes_on_afterwards(
             answer.problem(503, "unavailable")
             assert answer.headers["Retry-After"]
         assert time.monotonic() - started < 10
-        t0 = time.monotonic()
-        other = Queue(Api(session, "dan"))
-        await other.add(EXPENSES, "POST", SALARY)
-        print("other after", time.monotonic() - t0)
-        while True:
-            answer = await queue.try_add(EXPENSES, "POST", SALARY, operationId="away")
-            print(time.monotonic() - t0, answer.status)
-            if answer.status == 201:
-                break
+        await queue.add(EXPENSES, "POST", SALARY, operationId="away")
         assert (await queue.add(EXPENSES, "POST", SALARY, operationId="op"))["_id"] == item["_id"]
         assert await queue.process() == (2, 2, 0)
         assert len(await queue.expenses()) == 2

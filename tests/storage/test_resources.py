@@ -1,7 +1,6 @@
 """Resources in MongoDB: decimals, one step a unit, each user's own, gone when erased."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -45,8 +44,8 @@ class Kept:
 
 
 @pytest.fixture
-async def kept(mongo: Mongo) -> AsyncIterator[Kept]:
-    yield Kept(mongo)
+def kept(mongo: Mongo) -> Kept:
+    return Kept(mongo)
 
 
 async def test_amounts_are_decimals_in_the_store(
@@ -158,3 +157,20 @@ async def test_somebody_who_never_had_anything_can_be_erased(kept: Kept) -> None
     with pytest.raises(AppError) as caught:
         await kept.insert("x", "1", "new")
     assert caught.value.code is Code.ERASED
+
+
+async def test_a_unit_that_took_too_long_holds_back_none_that_come_after(kept: Kept) -> None:
+    """What it wrote must not stand in their way until the server gives it up."""
+    going_on = asyncio.Event()
+
+    async def slow(unit: Unit) -> None:
+        await kept.repository.insert(unit, EXPENSES, Document("x", {}, NOW, NOW))
+        await going_on.wait()
+        raise AppError(Code.INVALID_VALUE, "somebody else did not answer")
+
+    late = asyncio.ensure_future(kept.units.run("ada", slow, 0.2))
+    asyncio.get_running_loop().call_later(0.3, going_on.set)
+    with pytest.raises(AppError):
+        await late
+    async with asyncio.timeout(5):
+        await kept.insert("x", "1")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -76,3 +77,32 @@ def queue(api: Api) -> Queue:
 def others_queue(http: aiohttp.ClientSession) -> Queue:
     """The queue of another user, bob."""
     return Queue(Api(http, "bob"))
+
+
+@pytest.fixture
+def shared_database() -> None:
+    """Tests that ask for it share one database, emptied after each: indexes take a while."""
+
+
+@pytest.fixture(scope="session")
+def _shared_name(_mongodb: MongoClient[dict[str, Any]]) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    yield name
+    _mongodb.drop_database(name)
+
+
+@pytest.fixture
+def mongodb_name(
+    request: pytest.FixtureRequest,
+    mongodb_name: str,
+    _mongodb: MongoClient[dict[str, Any]],
+    _shared_name: str,
+) -> Iterator[str]:
+    """A database that no other test has now; see `shared_database`."""
+    if "shared_database" not in request.fixturenames:
+        yield mongodb_name
+        return
+    yield _shared_name
+    database = _mongodb[_shared_name]
+    for name in database.list_collection_names():
+        database[name].delete_many({})

@@ -11,7 +11,7 @@ import pytest
 from tests.queues import EXPENSES, SALARY
 from tests.rest import ISO, Api
 
-pytestmark = [pytest.mark.usefixtures("quiet", "no_worker")]
+pytestmark = [pytest.mark.usefixtures("quiet", "no_worker", "shared_database")]
 
 
 async def made(api: Api, **fields: Any) -> Any:

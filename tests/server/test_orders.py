@@ -7,7 +7,7 @@ import pytest
 from tests.queues import EXPENSES, JOHN, ORDERS, SALARY
 from tests.rest import Api
 
-pytestmark = [pytest.mark.usefixtures("quiet", "no_worker")]
+pytestmark = [pytest.mark.usefixtures("quiet", "no_worker", "shared_database")]
 
 LINES = [
     {"description": "Aspirin", "quantity": 3, "price": 0.1},

@@ -13,7 +13,7 @@ from pymongo.database import Database
 from tests.queues import EXPENSES, JOHN, ORDERS, SALARY, USERS, Queue, one
 from tests.rest import ISO, Api
 
-pytestmark = [pytest.mark.usefixtures("quiet", "no_worker")]
+pytestmark = [pytest.mark.usefixtures("quiet", "no_worker", "shared_database")]
 
 SINGLE = """{
   "endpoint": "/api/expenses",

@@ -7,7 +7,7 @@ import pytest
 from tests.queues import EXPENSES, SALARY, Clock, Queue
 from tests.rest import Api
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "clock")
+pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "shared_database", "clock")
 X = f"{EXPENSES}/x"
 
 

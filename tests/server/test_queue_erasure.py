@@ -10,7 +10,7 @@ from tests.queues import EXPENSES, JOHN, ORDERS, SALARY, Clock, Queue, one
 from tests.rest import Api
 from tests.serving import Served
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "clock")
+pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "shared_database", "clock")
 CANARY = "canary-5d1f"
 
 

@@ -12,7 +12,7 @@ from tests.queues import EXPENSES, ORDERS, SALARY, Clock, Queue, one
 from tests.rest import Api
 from tests.serving import Served, serving
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "clock")
+pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "shared_database", "clock")
 
 
 async def failing(queue: Queue, doc_id: str = "x", **rest: Any) -> Any:

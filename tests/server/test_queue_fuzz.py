@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.queues import EXPENSES, ORDERS, SALARY, USERS, Queue
 from tests.rest import Answer, Api
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "clock")
+pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "shared_database", "clock")
 
 PATHS = [EXPENSES, ORDERS, USERS, f"{EXPENSES}/x", f"{ORDERS}/x", f"{USERS}/ada"]
 NAMES = st.one_of(
@@ -104,7 +104,7 @@ async def check_lists(queue: Queue) -> None:
 
 
 @settings(
-    max_examples=220,
+    max_examples=160,
     deadline=None,
     derandomize=True,
     database=None,

@@ -17,7 +17,7 @@ from tests.rest import Api
 from tests.serving import QUICK, ROOT, serving
 from tests.tokens import SECRET
 
-pytestmark = pytest.mark.usefixtures("no_worker")
+pytestmark = pytest.mark.usefixtures("no_worker", "shared_database")
 
 GREETINGS = "/api/greetings"
 FAULTY = """

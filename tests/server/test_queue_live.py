@@ -12,7 +12,7 @@ from tests.queues import EXPENSES, SALARY, Clock, Queue, one
 from tests.rest import Api
 from tests.serving import serving
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "clock")
+pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "shared_database", "clock")
 ITEM = "sync:item"
 
 

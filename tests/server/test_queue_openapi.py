@@ -8,7 +8,7 @@ from tests.openapi import body_schema, conforms
 from tests.queues import EXPENSES, JOHN, ORDERS, SALARY, USERS, one
 from tests.rest import Answer, Api
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "clock")
+pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "shared_database", "clock")
 
 ADD, BULK = "/api/sync/add", "/api/sync/bulk"
 ITEM = "/api/sync/items/{id}"

@@ -8,7 +8,7 @@ import pytest
 from tests.queues import EXPENSES, JOHN, ORDERS, SALARY, USERS, Clock, Queue, one
 from tests.rest import Api
 
-pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "clock")
+pytestmark = pytest.mark.usefixtures("quiet", "no_worker", "shared_database", "clock")
 
 
 def millis(text: str) -> float:

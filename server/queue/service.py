@@ -210,7 +210,8 @@ class QueueService:
     async def _effect(self, unit: Unit, item: Item) -> Mapping[str, Any]:
         """What the item does and that it is done: one step."""
         handler = self._handlers.find(item)
-        response = await handler.run(unit, item, handler.parse(item))
+        result = await handler.run(unit, item, handler.parse(item))
+        response: Mapping[str, Any] = orjson.loads(orjson.dumps(result))  # what is no JSON fails
         await self._repository.complete(unit, item, response, self._clock())
         return response
 

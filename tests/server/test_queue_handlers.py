@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_worker", "shared_database")
 
 GREETINGS = "/api/greetings"
 FAULTY = """
+from datetime import UTC, datetime
 from domain.queue import Method
 from domain.parsing import Payload
 from domain.resources import BUILT_IN
@@ -35,12 +36,20 @@ async def fail(unit, item, body):
 async def odd(unit, item, body):
     return {"$set": {"a.b": 1}, "big": 2**80, "": {1}}
 
+async def raw(unit, item, body):
+    return {"raw": b"x"}
+
+async def dated(unit, item, body):
+    return {"at": datetime(2026, 1, 1, tzinfo=UTC), "$set": {"a.b": None}}
+
 async def fine(unit, item, body):
     return {"how": body.how, "id": item.id, "target": item.target_id}
 
 HANDLERS = (
     QueueHandler("/api/fail", Method.POST, Any_, fail),
     QueueHandler("/api/odd", Method.POST, Any_, odd),
+    QueueHandler("/api/raw", Method.POST, Any_, raw),
+    QueueHandler("/api/dated", Method.POST, Any_, dated),
     QueueHandler("/api/fine", Method.PUT, Any_, fine),
 )
 """
@@ -116,25 +125,20 @@ async def test_a_handler_that_breaks_fails_alone_and_tells_no_secrets(
         aiohttp.ClientSession(server.url) as session,
     ):
         queue = Queue(Api(session))
-        fail, odd, fine, expense = await queue.bulk(
-            [
-                *(one("/api/fail"), one("/api/odd")),
-                one("/api/fine/7", "PUT", {"how": "well"}),
-                one(),
-            ]
+        bad = [one(f"/api/{name}", data={}, priority=1) for name in ("fail", "odd", "raw")]
+        dated = one("/api/dated", data={}, operationId="dated")
+        *broken, dated, fine, expense = await queue.bulk(
+            [*bad, dated, one("/api/fine/7", "PUT", {"how": "well"}), one()]
         )
-        await queue.discard(fail)
-        await queue.discard(odd)
-        fail, odd = await queue.bulk(
-            [one("/api/fail", data={}, priority=1), one("/api/odd", data={}, priority=1)]
-        )
-        processed, successful, failed = await queue.process()
-        assert (processed, successful + failed) == (4, 4)
-        assert {(await queue.item(item))["status"] for item in (fine, expense)} == {"completed"}
+        assert await queue.process() == (6, 3, 3)
+        for item in (dated, fine, expense):
+            assert (await queue.item(item))["status"] == "completed"
+        again = await queue.add("/api/dated", "POST", {}, operationId="dated")
+        assert again["responseData"]["at"].startswith("2026-01-01T00:00:00")
         done = await queue.item(fine)
         assert done["responseData"] == {"how": "well", "id": fine["_id"], "target": "7"}
         waiting = {item["_id"]: item for item in await queue.pending()}
-        assert fail["_id"] in waiting
+        assert waiting.keys() == {item["_id"] for item in broken}
         assert all("secret" not in item["error"] for item in waiting.values())
         assert any("/api/fail" in line for line in errors_logged())
 

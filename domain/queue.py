@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from domain.errors import Code, refuse_field
+from domain.errors import AppError, Code, refuse_field
 from domain.ids import parse_id
-from domain.parsing import Id, Payload
+from domain.parsing import Id, Payload, checked
 from domain.resources import given_id
 from domain.times import iso
 
@@ -18,6 +18,7 @@ MOST_ATTEMPTS = 20
 FIRST_RETRY = 5_000  # ms
 LONGEST_RETRY = 80_000
 MAX_BULK = 500
+MAX_DEPTH = 64  # levels of an item's data
 
 
 class Status(StrEnum):
@@ -41,17 +42,31 @@ class Method(StrEnum):
     DELETE = "DELETE"
 
 
+def _shallow(value: object) -> object:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise refuse_field(Code.INVALID_VALUE, "data", f"must be at most {MAX_DEPTH} levels deep")
+    return value
+
+
 class AddBody(Payload):
     """Body of `POST /api/sync/add`, and each of the items of a bulk."""
 
     endpoint: Annotated[str, Field(max_length=300)]
     method: Annotated[str, Field(max_length=10)]
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: Annotated[dict[str, Any], checked(_shallow)] = Field(default_factory=dict)
     device_id: Id | None = None
     priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
     max_attempts: Annotated[int, Field(ge=1, le=MOST_ATTEMPTS)] = MAX_ATTEMPTS
     operation_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    base_version: Annotated[int, Field(ge=0)] | None = None
+    base_version: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +158,14 @@ class Endpoints:
         """
         path, in_path = self._path(body.endpoint)
         method = self._method(path, body.method)
-        in_data = given_id(body.data)
+        try:
+            in_data = given_id(body.data)
+        except AppError as error:
+            raise error.inside("data") from None
         if in_path is not None and in_data not in (None, in_path):
             raise refuse_field(Code.INVALID_ID, "data", "its id must be the endpoint's")
+        if in_path is not None and method is Method.POST:
+            raise refuse_field(Code.INVALID_VALUE, "endpoint", f"a POST is to {path} itself")
         doc_id = in_path or in_data
         if path == USERS:
             doc_id = doc_id or user_id

@@ -61,9 +61,9 @@ def _shown(value: Any) -> Any:
 class Expense(Payload):
     """Fields of `/api/expenses`; `amount` and `category` are needed at first."""
 
-    amount: Amount = Decimal(0)
+    amount: Amount = Field(default_factory=Decimal)  # a default would show in the schema
     category: Word = ""
-    date: Moment = 0
+    date: Moment = Field(default_factory=int)
     description: Text = ""
 
 
@@ -72,17 +72,17 @@ class OrderLine(Payload):
 
     description: Word
     quantity: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    price: Amount = Decimal(0)
+    price: Amount = Field(default_factory=Decimal)
 
 
 class Order(Payload):
     """Fields of `/api/orders`; `patientName` and `totalAmount` are needed at first."""
 
     patient_name: Word = ""
-    total_amount: Amount = Decimal(0)
+    total_amount: Amount = Field(default_factory=Decimal)
     lines: Annotated[list[OrderLine], Field(max_length=200)] = Field(default_factory=list)
     status: Word = ""
-    date: Moment = 0
+    date: Moment = Field(default_factory=int)
     description: Text = ""
 
 

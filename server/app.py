@@ -151,11 +151,13 @@ def create_app(settings: Settings) -> web.Application:
         clock=now_ms,
     )
     resources = ResourceService(resources_kept, units, now_ms)
+    with naming("QUEUE_HANDLERS"):
+        handlers = Handlers([*built_in(resources, accounts.profiles), *own_handlers(settings)])
     queue_metrics = QueueMetrics(metrics.registry)
     queue = QueueService(
         queue_kept,
         units,
-        Handlers([*built_in(resources, accounts.profiles), *own_handlers(settings)]),
+        handlers,
         live,
         settings,
         queue_metrics,

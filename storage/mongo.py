@@ -26,7 +26,6 @@ T = TypeVar("T")
 Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 
-APP_NAME = "livetally"
 ENDING_TIMEOUT = 2.0  # seconds
 PATIENCE = 0.5  # seconds, for a transaction that others keep from what it writes
 
@@ -42,9 +41,10 @@ class Mongo:
     """
 
     def __init__(self, uri: str, database: str) -> None:
+        self._name = f"livetally {database}"
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
             uri,
-            appname=APP_NAME,
+            appname=self._name,
             connectTimeoutMS=2_000,
             serverSelectionTimeoutMS=2_000,
             tz_aware=True,
@@ -115,7 +115,7 @@ class Mongo:
         self._ended = time.monotonic()
         abandoned: Document = {
             "type": "idleSession",
-            "appName": APP_NAME,
+            "appName": self._name,
             "transaction.parameters.readConcern.level": level,
             "transaction.timeInactiveMicros": {"$gt": int(rest * 1e6)},
         }

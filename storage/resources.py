@@ -9,7 +9,6 @@ from bson.decimal128 import Decimal128
 from pymongo.errors import DuplicateKeyError
 
 from domain.errors import AppError, Code
-from domain.money import number
 from domain.resources import Document as Stored
 from domain.resources import Resource
 from storage.indexes import Indexes
@@ -51,11 +50,12 @@ class ResourceRepository:
         where: Document = {"user": user_id, "kind": kind.name}
         if after is not None:
             where["id"] = {"$gt": after}
+        await self._indexes.made(timeout)
         with available(timeout):
             found = await self._documents.find(where).sort("id", 1).limit(limit).to_list()
         return [_decode(doc) for doc in found]
 
-    async def total(self, user_id: str, kind: Resource, timeout: float) -> tuple[int, int | float]:
+    async def total(self, user_id: str, kind: Resource, timeout: float) -> tuple[int, Decimal]:
         """How many documents there are, and the exact sum of their amounts."""
         group = {
             "_id": None,
@@ -69,8 +69,8 @@ class ResourceRepository:
         with available(timeout):
             found = await (await self._documents.aggregate(stages)).to_list()
         if not found:
-            return 0, 0
-        return found[0]["count"], number(Decimal128(str(found[0]["sum"])).to_decimal())
+            return 0, Decimal(0)
+        return found[0]["count"], found[0]["sum"].to_decimal()
 
     async def insert(self, unit: Unit, kind: Resource, document: Stored) -> None:
         """Add a document; raises AppError `id_taken`."""

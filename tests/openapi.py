@@ -48,3 +48,9 @@ def conforms(spec: Any, method: str, path: str, answer: Answer) -> None:
         validator(strict, schema).validate(json.loads(answer.raw))
     else:
         assert media in told["content"] or f"{media.partition('/')[0]}/*" in told["content"]
+
+
+def body_schema(spec: Any, path: str) -> Draft202012Validator:
+    return validator(
+        spec, spec["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    )

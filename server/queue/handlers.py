@@ -15,8 +15,8 @@ from domain.profiles import ProfileBody, parse_profile
 from domain.queue import USERS, Endpoints, Item, Method
 from domain.resources import BUILT_IN, Resource, without_bookkeeping
 from server.accounts.profiles import ProfileService
-from server.resources.service import ResourceService
-from server.settings import Settings, naming
+from server.resources.service import ResourceService, Versions
+from server.settings import Settings
 from storage.units import Unit
 
 Result = Mapping[str, Any]
@@ -74,16 +74,19 @@ class Handlers:
 def built_in(resources: ResourceService, profiles: ProfileService) -> list[QueueHandler]:
     """Those of the resources, and of one's own profile."""
 
+    def versions(item: Item) -> Versions:
+        return None if item.base_version is None else (item.base_version,)
+
     async def post(kind: Resource, unit: Unit, item: Item, body: Payload) -> Result:
         return (await resources.create(unit, kind, item.target_id, body)).shown()
 
     async def put(kind: Resource, unit: Unit, item: Item, body: Payload) -> Result:
-        changed = await resources.change(unit, kind, item.target_id, body, item.base_version)
+        changed = await resources.change(unit, kind, item.target_id, body, versions(item))
         return changed.shown()
 
     async def delete(kind: Resource, unit: Unit, item: Item, _: Payload) -> Result:
         try:
-            removed = await resources.remove(unit, kind, item.target_id, item.base_version)
+            removed = await resources.remove(unit, kind, item.target_id, versions(item))
         except AppError as error:
             if error.code is not Code.NOT_FOUND:
                 raise
@@ -107,12 +110,11 @@ def built_in(resources: ResourceService, profiles: ProfileService) -> list[Queue
 
 
 def own_handlers(settings: Settings) -> list[QueueHandler]:
-    """Those of the app, which QUEUE_HANDLERS (`module:NAME`) names; raises SettingsError."""
+    """Those of the app, which QUEUE_HANDLERS (`module:NAME`) names."""
     if settings.queue_handlers is None:
         return []
-    with naming("QUEUE_HANDLERS"):
-        module, _, name = settings.queue_handlers.partition(":")
-        own = list(getattr(import_module(module), name))
-        if not all(isinstance(handler, QueueHandler) for handler in own):
-            raise TypeError(f"{settings.queue_handlers} must be a sequence of QueueHandler")
-        return own
+    module, _, name = settings.queue_handlers.partition(":")
+    own = list(getattr(import_module(module), name))
+    if not all(isinstance(handler, QueueHandler) for handler in own):
+        raise TypeError(f"{settings.queue_handlers} must be a sequence of QueueHandler")
+    return own

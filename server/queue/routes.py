@@ -25,7 +25,7 @@ async def add(request: web.Request) -> web.Response:
     """POST /api/sync/add."""
     identity = await identify(request)
     body = parse(AddBody, await read_json(request, MAX_BODY))
-    (item,) = await request.app[QUEUE].add(identity.user_id, _keyed(request, [body]))
+    item = await request.app[QUEUE].add(identity.user_id, body, _key(request))
     return _said("Item added to sync queue", 201, syncItem=item.document())
 
 
@@ -33,24 +33,16 @@ async def bulk(request: web.Request) -> web.Response:
     """POST /api/sync/bulk."""
     identity = await identify(request)
     body = parse(Bulk, await read_json(request, MAX_BODY))
-    items = await request.app[QUEUE].add(identity.user_id, _keyed(request, body.items))
+    items = await request.app[QUEUE].add_all(identity.user_id, body.items, _key(request))
     shown = [item.document() for item in items]
     return _said("Items added to sync queue", 201, count=len(items), syncItems=shown)
 
 
-def _keyed(request: web.Request, bodies: Sequence[AddBody]) -> list[AddBody]:
-    """The bodies, those without an operation id with one made of the Idempotency-Key."""
+def _key(request: web.Request) -> str | None:
     key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return list(bodies)
-    if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
+    if key is not None and (not 1 <= len(key) <= MAX_KEY or not key.isprintable()):
         raise AppError(Code.INVALID_VALUE, f"Idempotency-Key: 1 to {MAX_KEY} printable characters")
-    return [
-        body
-        if body.operation_id is not None
-        else body.model_copy(update={"operation_id": f"key {at} {key}"})
-        for at, body in enumerate(bodies)
-    ]
+    return key
 
 
 async def pending(request: web.Request) -> web.Response:
@@ -126,8 +118,8 @@ def _said(message: str, status: int = 200, **rest: Any) -> web.Response:
 
 _TAG = "sync queue"
 _KEY = {"Idempotency-Key": "the same key adds once, however often it is sent"}
-_ADDING = (Code.OPERATION_ID_REUSED, Code.QUEUE_FULL, Code.ERASED)
-_ONE = (Code.NOT_FOUND, Code.ITEM_BUSY, Code.ERASED)
+_ADDING = (Code.OPERATION_ID_REUSED, Code.QUEUE_FULL, Code.ERASED, Code.OVERLOADED)
+_ONE = (Code.NOT_FOUND, Code.ITEM_BUSY, Code.ERASED, Code.OVERLOADED)
 
 
 def _endpoint(
@@ -187,7 +179,7 @@ ENDPOINTS = [
         clear,
         "Remove what is pending",
         Answer("How many", models.Cleared),
-        refuses=(Code.ERASED,),
+        refuses=(Code.ERASED, Code.OVERLOADED),
     ),
     _endpoint(
         "POST",

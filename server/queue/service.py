@@ -5,7 +5,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -32,6 +32,15 @@ NUMBERS = 1_000  # numbers of a unit: more than a bulk has items
 FOR_THE_HANDLER = 0.9  # of the lease; the rest is for noting how it went
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of an item in its request: with which Idempotency-Key, which one of how many."""
+
+    key: str | None
+    at: int = 0
+    of: int = 1
+
+
 class QueueService:
     """Adds, carries out, and lets users look after what failed."""
 
@@ -56,20 +65,39 @@ class QueueService:
 
     # --- adding ---------------------------------------------------------------------------
 
-    async def add(self, user_id: str, bodies: Sequence[AddBody]) -> list[Item]:
-        """Add items, all or none; those added before under their operation id stay as they are.
+    async def add(self, user_id: str, body: AddBody, key: str | None = None) -> Item:
+        """Add an item, unless it was added before under its operation id or `key`.
 
-        Raises AppError `operation_id_reused`, `queue_full`, or what is wrong with one.
+        Raises AppError `operation_id_reused`, `queue_full`, or what is wrong with it.
         """
-        now = self._clock()
-        wished = [self._item(user_id, body, now) for body in bodies]
+        (item,) = await self._add(user_id, [self._item(user_id, body, _Place(key))])
+        return item
+
+    async def add_all(
+        self, user_id: str, bodies: Sequence[AddBody], key: str | None = None
+    ) -> list[Item]:
+        """Likewise of several, all or none; `key` is for all of them."""
+        wished: list[Item] = []
+        for at, body in enumerate(bodies):
+            try:
+                wished.append(self._item(user_id, body, _Place(key, at, len(bodies))))
+            except AppError as error:
+                raise error.inside("items", str(at)) from None
+        return await self._add(user_id, wished)
+
+    async def _add(self, user_id: str, wished: Sequence[Item]) -> list[Item]:
         await self._repository.ready(TIMEOUT)
         return await self._units.run(user_id, lambda unit: self._insert(unit, wished), TIMEOUT)
 
-    def _item(self, user_id: str, body: AddBody, now: int) -> Item:
-        item_id = str(uuid4())
+    def _item(self, user_id: str, body: AddBody, place: "_Place") -> Item:
+        item_id, now = str(uuid4()), self._clock()
         path, method, target_id = self._handlers.endpoints.target(body, item_id, user_id)
-        content = canonical([path, method, body.data, body.base_version])
+        given_id = None if target_id == item_id else target_id
+        content = [path, method, given_id, body.data, body.base_version]
+        operation = body.operation_id
+        if operation is None and place.key is not None:
+            operation = f"key {place.at} {place.key}"
+            content.append(place.of)
         return Item(
             id=item_id,
             user_id=user_id,
@@ -86,8 +114,8 @@ class QueueService:
             priority=body.priority,
             device_id=body.device_id,
             base_version=None if method is Method.POST else body.base_version,
-            operation=body.operation_id,
-            content=hashlib.sha256(content.encode(errors="replace")).digest()[:16],
+            operation=operation,
+            content=hashlib.sha256(canonical(content).encode()).digest()[:16],
         )
 
     async def _insert(self, unit: Unit, wished: Sequence[Item]) -> list[Item]:
@@ -201,14 +229,15 @@ class QueueService:
     async def _effect(self, unit: Unit, item: Item) -> Mapping[str, Any]:
         """What the item does and that it is done: one step."""
         handler = self._handlers.find(item)
-        response = await handler.run(unit, item, handler.parse(item))
+        result = await handler.run(unit, item, handler.parse(item))
+        response: Mapping[str, Any] = orjson.loads(orjson.dumps(result))  # what is no JSON fails
         await self._repository.complete(unit, item, response, self._clock())
         return response
 
     async def _conflicted(self, item: Item, error: Stale) -> Status:
         now, server = self._clock(), error.server.shown()
         kept = await self._repository.put_back(
-            item, Status.CONFLICT, error.message, now, now, TIMEOUT, server
+            item, Status.CONFLICT, error.message, now, 0, TIMEOUT, server
         )
         if not kept:
             return Status.PROCESSING
@@ -219,7 +248,8 @@ class QueueService:
         now = self._clock()
         over = item.attempts >= item.max_attempts
         status = Status.FAILED if over else Status.PENDING
-        if not await self._repository.put_back(item, status, message, now, now + delay, TIMEOUT):
+        retry_at = 0 if over else now + delay
+        if not await self._repository.put_back(item, status, message, now, retry_at, TIMEOUT):
             return Status.PROCESSING
         if over:
             self._tell(replace(item, status=status, error=message))
@@ -281,15 +311,19 @@ class QueueService:
     async def resolve(self, user_id: str, item_id: str, *, keep_mine: bool) -> None:
         """End a conflict: the item is tried again whatever stands, or the server's copy stays."""
 
-        async def work(unit: Unit) -> None:
+        async def work(unit: Unit) -> Item:
             item = await self._repository.read_in(unit, item_id)
             _check_status(item, Status.CONFLICT)
             if keep_mine:
                 await self._repository.again(unit, item, self._clock(), base=None)
             else:
                 await self._repository.settle(unit, item, self._clock())
+            return item
 
-        await self._units.run(user_id, work, TIMEOUT)
+        item = await self._units.run(user_id, work, TIMEOUT)
+        if not keep_mine:
+            ended = replace(item, status=Status.COMPLETED, response=item.server, error=None)
+            self._tell(ended)
 
 
 def _check_same(before: Item, item: Item) -> None:

@@ -1,9 +1,11 @@
 """Resources over REST: what users keep, one's own only."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+import orjson
 from aiohttp import web
 
 from domain.errors import AppError, Code
@@ -15,8 +17,10 @@ from server.endpoints import Answer, Endpoint
 from server.keys import RESOURCES
 from server.problems import read_json
 from server.resources.models import DocumentPage, PageQuery
+from server.resources.service import Versions
 
 TIMEOUT = 6.0  # seconds
+_ETAG = re.compile(r'"([0-9]{1,18})"')
 
 
 def endpoints(kind: Resource) -> list[Endpoint]:
@@ -36,7 +40,7 @@ def endpoints(kind: Resource) -> list[Endpoint]:
             {
                 kind.name: [document.shown() for document in shown],
                 "count": count,
-                "total": total,
+                "total": orjson.Fragment(f"{total:f}"),  # all digits, however many
                 "cursor": shown[-1].id if more else None,
             },
             headers=UNCACHED,
@@ -68,10 +72,10 @@ def endpoints(kind: Resource) -> list[Endpoint]:
         data = _object(await read_json(request))
         if given_id(data) not in (None, doc_id):
             raise AppError(Code.INVALID_ID, "id: must be the id in the path")
-        body, version, service = kind.parse(data), _version(request), request.app[RESOURCES]
+        body, versions, service = kind.parse(data), _versions(request), request.app[RESOURCES]
         document = await service.units.run(
             identity.user_id,
-            lambda unit: service.change(unit, kind, doc_id, body, version),
+            lambda unit: service.change(unit, kind, doc_id, body, versions),
             TIMEOUT,
         )
         return _shown(document)
@@ -79,9 +83,9 @@ def endpoints(kind: Resource) -> list[Endpoint]:
     async def remove(request: web.Request) -> web.Response:
         identity = await identify(request)
         doc_id = parse_id(request.match_info["id"], "id")
-        version, service = _version(request), request.app[RESOURCES]
+        versions, service = _versions(request), request.app[RESOURCES]
         document = await service.units.run(
-            identity.user_id, lambda unit: service.remove(unit, kind, doc_id, version), TIMEOUT
+            identity.user_id, lambda unit: service.remove(unit, kind, doc_id, versions), TIMEOUT
         )
         return _shown(document)
 
@@ -95,7 +99,7 @@ def _documented(kind: Resource, *handlers: Any) -> list[Endpoint]:
     version = {"ETag": "the document's version, for If-Match"}
     shown = {200: Answer(f"The {name}", {"type": "object"}, headers=version)}
     match = {"If-Match": "only this version (an ETag)"}
-    writing = (Code.ERASED, Code.PRECONDITION_FAILED, Code.NOT_FOUND)
+    writing = (Code.ERASED, Code.PRECONDITION_FAILED, Code.NOT_FOUND, Code.OVERLOADED)
     return [
         Endpoint(
             "GET",
@@ -105,6 +109,7 @@ def _documented(kind: Resource, *handlers: Any) -> list[Endpoint]:
             f"One's own {kind.name}, page by page, and the exact sum of all",
             {200: Answer("A page, in the order of their ids", DocumentPage)},
             query=PageQuery,
+            refuses=(Code.INVALID_ID,),
         ),
         Endpoint(
             "POST",
@@ -114,7 +119,7 @@ def _documented(kind: Resource, *handlers: Any) -> list[Endpoint]:
             "Add one",
             {201: shown[200]},
             body=kind.model,
-            refuses=(Code.ERASED, Code.ID_TAKEN),
+            refuses=(Code.ERASED, Code.ID_TAKEN, Code.OVERLOADED),
             description=f"Needed: {', '.join(kind.needed)}. It may bring its own `id`.",
         ),
         Endpoint("GET", one, show, tag, "One of one's own", shown, refuses=(Code.NOT_FOUND,)),
@@ -139,14 +144,12 @@ def _object(payload: Any) -> Mapping[str, Any]:
     return payload
 
 
-def _version(request: web.Request) -> int | None:
-    given = request.headers.get("If-Match", "*").strip()
-    if given == "*":
+def _versions(request: web.Request) -> Versions:
+    """Those that If-Match names; what is no ETag of ours names none."""
+    tags = [tag.strip() for tag in request.headers.get("If-Match", "*").split(",")]
+    if "*" in tags:
         return None
-    try:
-        return int(given.strip('"'))
-    except ValueError:
-        raise AppError(Code.PRECONDITION_FAILED, "If-Match: no ETag of this document") from None
+    return {int(found[1]) for tag in tags if (found := _ETAG.fullmatch(tag))}
 
 
 def _shown(document: Document, status: int = 200) -> web.Response:

@@ -1,12 +1,15 @@
 """Creating, changing and removing documents, over REST and through the queue alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from domain.errors import AppError, Code
 from domain.parsing import Payload
 from domain.resources import Document, Resource
 from storage.resources import ResourceRepository
 from storage.units import Unit, Units
+
+Versions = Collection[int] | None
+"""Those of a document that a change is for; None: any."""
 
 
 class Stale(AppError):
@@ -37,10 +40,10 @@ class ResourceService:
         return document
 
     async def change(
-        self, unit: Unit, kind: Resource, doc_id: str, body: Payload, version: int | None = None
+        self, unit: Unit, kind: Resource, doc_id: str, body: Payload, versions: Versions = None
     ) -> Document:
         """Replace some fields; raises AppError `not_found`, or Stale."""
-        stored = await self._stored(unit, kind, doc_id, version)
+        stored = await self._stored(unit, kind, doc_id, versions)
         changed = Document(
             doc_id,
             {**stored.fields, **kind.changed(body)},
@@ -52,19 +55,19 @@ class ResourceService:
         return changed
 
     async def remove(
-        self, unit: Unit, kind: Resource, doc_id: str, version: int | None = None
+        self, unit: Unit, kind: Resource, doc_id: str, versions: Versions = None
     ) -> Document:
         """Remove a document; raises AppError `not_found`, or Stale."""
-        stored = await self._stored(unit, kind, doc_id, version)
+        stored = await self._stored(unit, kind, doc_id, versions)
         await self.repository.delete(unit, kind, doc_id)
         return stored
 
     async def _stored(
-        self, unit: Unit, kind: Resource, doc_id: str, version: int | None
+        self, unit: Unit, kind: Resource, doc_id: str, versions: Versions
     ) -> Document:
         stored = await self.repository.read_in(unit, kind, doc_id)
         if stored is None:
             raise AppError(Code.NOT_FOUND, f"There is no {kind.name[:-1]} {doc_id} of yours")
-        if version is not None and stored.version != version:
+        if versions is not None and stored.version not in versions:
             raise Stale(stored)
         return stored

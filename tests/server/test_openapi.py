@@ -14,7 +14,7 @@ from domain.errors import Code
 from server.app import SOCKET_PATH
 from server.keys import DRAINING
 from server.problems import STATUS
-from tests.openapi import conforms, operations, validator
+from tests.openapi import body_schema, conforms, operations, validator
 from tests.rest import Api
 from tests.serving import Served, serving
 
@@ -41,12 +41,6 @@ async def game(stores: dict[str, Any], tmp_path: Path) -> AsyncIterator[Served]:
     file.write_text(json.dumps({"fields": fields}))
     async with serving(**stores, stats_schema=file) as server:
         yield server
-
-
-def body_schema(spec: Any, path: str) -> Draft202012Validator:
-    return validator(
-        spec, spec["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    )
 
 
 async def test_it_is_valid_openapi_3_1(spec: Any) -> None:

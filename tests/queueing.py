@@ -157,7 +157,7 @@ class Instance:
 
     async def add(self, user: str, *bodies: AddBody) -> list[Item]:
         """Add items."""
-        return await self.service.add(user, bodies)
+        return await self.service.add_all(user, bodies)
 
     async def items(self, user: str, statuses: Collection[Status] = tuple(Status)) -> list[Item]:
         """A user's items, in the order added."""

@@ -10,7 +10,7 @@ import pytest
 
 from realtime.connection import Connection
 from realtime.live import SESSION_ENDED
-from storage.presence import Roster
+from storage.roster import Roster
 from tests.clients_py import Client, connected, joined, raw_socket
 from tests.polling import poller
 from tests.serving import Served

@@ -282,7 +282,7 @@ class SyncRepository:
 
     async def erase(self, user_id: str, timeout: float) -> None:
         """Leave a tombstone as head: a push under way meets it, or is deleted with the rest."""
-        tombstone = {"_id": "$_id", "erased": True, "stamp": DatetimeMS(0), "count": 0}
+        tombstone = {"_id": "$_id", "erased": True}
         with available(timeout):
             await self._heads.update_one(
                 {"_id": user_id}, [{"$replaceWith": tombstone}], upsert=True

@@ -91,6 +91,6 @@ class Units:
 
     async def erase(self, user_id: str, timeout: float) -> None:
         """Leave a tombstone: no unit of the user is carried out from now on."""
-        tombstone = {"$set": {"erased": True, "number": 0}}
+        tombstone = {"$replaceWith": {"_id": "$_id", "erased": True}}
         with available(timeout):
-            await self._heads.update_one({"_id": user_id}, tombstone, upsert=True)
+            await self._heads.update_one({"_id": user_id}, [tombstone], upsert=True)

@@ -18,6 +18,7 @@ def test_codes_are_lower_case_words() -> None:
 @pytest.mark.parametrize("code", Code)
 def test_only_what_may_pass_later_unchanged_is_retryable(code: Code) -> None:
     passing = {"rate_limited", "too_many_in_flight", "overloaded", "draining", "unavailable"}
+    passing |= {"conflict", "entity_missing", "parent_missing"}
     assert AppError(code, "no").retryable == (code.value in passing)
     assert (code in RETRYABLE) == (code.value in passing)
 

@@ -1,16 +1,13 @@
 """The application, wired once, top to bottom."""
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 
-from domain.errors import AppError, Code
 from domain.identity import Identity
 from realtime.live import Live, Stores
 from server import stats, well_known
@@ -20,7 +17,7 @@ from server.auth import Keys, TokenVerifier
 from server.cors import Cors
 from server.docs import Docs
 from server.health import VERSION, Health
-from server.jwks import JwksKeys, fetch_jwks
+from server.jwks import JwksKeys, JwksSession
 from server.keys import (
     ACCOUNTS,
     DRAINING,
@@ -38,8 +35,9 @@ from server.keys import (
 from server.limits import RequestLimits
 from server.logs import quiet_about_clients
 from server.metrics import HttpMetrics
+from server.middleware import SOCKET_PATH, admit, log_requests
 from server.openapi import document
-from server.problems import MAX_BODY, Handler, add_headers, problems, request_id
+from server.problems import MAX_BODY, add_headers, problems
 from server.queue import routes as queue_routes
 from server.queue.handlers import Handlers, built_in, own_handlers
 from server.queue.metrics import QueueMetrics
@@ -64,10 +62,6 @@ from storage.stats import StatsRepository
 from storage.sync import SyncRepository
 from storage.units import Units
 
-log = logging.getLogger(__name__)
-
-SOCKET_PATH = "/socket.io"
-FREE = ("/health", "/metrics")
 RUNNER_OPTIONS: dict[str, Any] = {
     "access_log": None,  # log_requests writes our own
     "keepalive_timeout": 75.0,  # seconds; longer than a load balancer's
@@ -99,7 +93,7 @@ def create_app(settings: Settings) -> web.Application:
     limits = RequestLimits(settings)
     cors = Cors(settings.cors_origin, SOCKET_PATH)
     own_keys = keyring(settings)
-    jwks = _JwksSession()
+    jwks = JwksSession()
     keys: Keys = own_keys
     if (url := settings.jwt_jwks_url) is not None:
         keys = JwksKeys(lambda: jwks.fetch(url))
@@ -227,67 +221,3 @@ def create_app(settings: Settings) -> web.Application:
 
     app.cleanup_ctx.extend([clients, running])
     return app
-
-
-class _JwksSession:
-    """An HTTP client for JWKS, made on first use."""
-
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    async def fetch(self, url: str) -> dict[str, object]:
-        """The JWKS document at `url`."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession()
-        return await fetch_jwks(self._session, url)
-
-    async def close(self) -> None:
-        """Close its connections."""
-        if self._session is not None:
-            await self._session.close()
-
-
-@web.middleware
-async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let new live connections in while there is room; everything else passes."""
-    app = request.app
-    if (
-        not request.path.startswith(SOCKET_PATH)
-        or request.method == "OPTIONS"
-        or app[LIVE].gateway.has_session(request.query.get("sid"))
-    ):
-        return await handler(request)
-    transports = app[SETTINGS].transports
-    if "polling" not in transports and request.query.get("transport", "polling") == "polling":
-        raise AppError(Code.BAD_REQUEST, "No polling here: connect with transports: ['websocket']")
-    if app[DRAINING].is_set():
-        raise AppError(Code.DRAINING, "This instance is going down: reconnect", retry_after=1.0)
-    most = app[SETTINGS].max_connections
-    if most and app[LIVE].gateway.sockets() >= most:
-        raise AppError(Code.OVERLOADED, "This instance is full: try again", retry_after=5.0)
-    limits = app[LIMITS]
-    limits.connection(limits.client_address(request))
-    return await handler(request)
-
-
-@web.middleware
-async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """One line a request: WARNING when it failed here, INFO when refused, else DEBUG."""
-    started = time.monotonic()
-    response = await handler(request)
-    level = logging.DEBUG
-    if response.status >= 400:
-        level = logging.WARNING if response.status >= 500 else logging.INFO
-    if log.isEnabledFor(level) and not request.path.startswith(FREE):
-        log.log(
-            level,
-            "%s %s %d",
-            request.method,
-            request.path[:200],
-            response.status,
-            extra={
-                "request": request_id(request),
-                "ms": round((time.monotonic() - started) * 1000, 1),
-            },
-        )
-    return response

@@ -137,3 +137,21 @@ def kid_of(token: str) -> str | None:
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         raise AppError(Code.INVALID_TOKEN, "The token is not a JWT") from None
     return kid if isinstance(kid, str) else None
+
+
+class JwksSession:
+    """An HTTP client for JWKS, made on first use."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def fetch(self, url: str) -> dict[str, object]:
+        """The JWKS document at `url`."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        return await fetch_jwks(self._session, url)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session is not None:
+            await self._session.close()

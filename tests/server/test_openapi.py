@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from domain.errors import Code
-from server.app import SOCKET_PATH
 from server.keys import DRAINING
+from server.middleware import SOCKET_PATH
 from server.problems import STATUS
 from tests.openapi import body_schema, conforms, operations, validator
 from tests.rest import Api

@@ -10,15 +10,16 @@ SMALLEST_PLACE = -6  # decimal places
 
 
 def parse_amount(value: object, field: str = "amount") -> Decimal:
-    """The amount that a JSON number says, exactly; raises AppError.
+    """The amount that a JSON number says, to its 15 digits; raises AppError.
 
-    At most 15 digits, at most 6 of them decimal places.
+    At most 6 of them are decimal places.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refuse_field(Code.INVALID_TYPE, field, "must be a number")
     if -BEYOND < value < BEYOND:  # so not NaN either
+        # 15 digits: what a double keeps; 0.1 + 0.2 has more, and means 0.3.
         # Normal: no exponent that only shifts zeros, no negative zero.
-        amount = Decimal(str(value)).normalize() + 0
+        amount = Decimal(f"{value:.{MAX_DIGITS}g}").normalize() + 0
         _, digits, exponent = amount.as_tuple()
         if len(digits) <= MAX_DIGITS and int(exponent) >= SMALLEST_PLACE:
             return amount

@@ -43,6 +43,8 @@ class Method(StrEnum):
 
 
 def _shallow(value: object) -> object:
+    if value is None:
+        return {}
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [
@@ -167,8 +169,10 @@ class Endpoints:
         if in_path is not None and method is Method.POST:
             raise refuse_field(Code.INVALID_VALUE, "endpoint", f"a POST is to {path} itself")
         doc_id = in_path or in_data
+        if path == USERS and doc_id not in (None, user_id):
+            raise AppError(Code.FORBIDDEN, f"{USERS}: only your own profile")
         if path == USERS:
-            doc_id = doc_id or user_id
+            doc_id = user_id
         elif method is Method.POST:
             doc_id = doc_id or item_id
         if doc_id is None:
@@ -181,7 +185,7 @@ class Endpoints:
         if endpoint in self.methods:
             return endpoint, None
         path, _, doc_id = endpoint.rpartition("/")
-        if path in self.methods:
+        if path in self.methods and doc_id:
             return path, parse_id(doc_id, "endpoint")
         known = ", ".join(
             f"{'/'.join(sorted(methods))} {path}" for path, methods in self.methods.items()

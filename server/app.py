@@ -86,7 +86,7 @@ def create_app(settings: Settings) -> web.Application:
     names = RedisNames(settings.redis_prefix)
     schema = settings.schema_of_stats()
     with naming("MONGODB_URI and MONGODB_DB"):
-        mongo = Mongo(settings.mongodb_uri, settings.mongodb_db)
+        mongo = Mongo(settings.mongodb_uri, settings.mongodb_db, settings.queue_lease)
     with naming("REDIS_URL"):
         link = RedisLink(settings.redis_url, names, settings.redis_timeout)
     metrics = HttpMetrics()
@@ -124,7 +124,7 @@ def create_app(settings: Settings) -> web.Application:
     sync = SyncService(
         entity_types(settings), sync_kept, live, settings, SyncMetrics(metrics.registry), now_ms
     )
-    units = Units(mongo, settings.queue_lease)
+    units = Units(mongo)
     resources_kept = ResourceRepository(mongo, indexes)
     queue_kept = QueueRepository(
         mongo,

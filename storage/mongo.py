@@ -27,6 +27,13 @@ Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 
 ENDING_TIMEOUT = 2.0  # seconds
+# Read concerns, the only marks by which MongoDB shows of what kind a transaction is; with majority
+# writes both read a snapshot.
+BRISK = "snapshot"
+RESTING = "majority"
+ABANDONED = 1.0  # seconds in which nothing came for a brisk one
+LONGEST_REST = 30.0
+
 PATIENCE = 0.5  # seconds, for a transaction that others keep from what it writes
 
 _SNAPSHOT_UNAVAILABLE = 246
@@ -40,7 +47,9 @@ class Mongo:
     client was told is never rolled back.
     """
 
-    def __init__(self, uri: str, database: str) -> None:
+    def __init__(self, uri: str, database: str, longest_rest: float = LONGEST_REST) -> None:
+        """`longest_rest`: seconds that a transaction which rests may do nothing."""
+        self._longest_rest = longest_rest
         self._name = f"livetally {database}"
         self._client: AsyncMongoClient[Document] = AsyncMongoClient(
             uri,
@@ -86,26 +95,26 @@ class Mongo:
             await asyncio.sleep(_MOMENT)
 
     async def transaction(
-        self, work: Callable[[AsyncClientSession], Awaitable[T]], level: str, rest: float
+        self, work: Callable[[AsyncClientSession], Awaitable[T]], *, rests: bool = False
     ) -> T:
         """Carry out `work` in one transaction, again from its start when it met another one.
 
-        `work` rests at most `rest` seconds between two statements. One that it meets and that has
-        rested longer is ended: its process was killed, or its connection lost. `level` is the
-        read concern, the only mark by which MongoDB shows whose a transaction is.
+        `work` does nothing but talk to MongoDB, unless it `rests`. One that it meets and that has
+        not moved for too long is ended: its process was killed, or its connection lost.
         """
+        level = RESTING if rests else BRISK
         began = time.monotonic()
 
         async def attempt(session: AsyncClientSession) -> T:
             if time.monotonic() - began > PATIENCE:
                 # In time of its own: what it does helps the next call, if not this one.
-                await asyncio.create_task(self._end_abandoned(level, rest), context=Context())
+                await asyncio.create_task(self._end_abandoned(), context=Context())
             return await work(session)
 
         async with self._client.start_session() as session:
             return await session.with_transaction(attempt, read_concern=ReadConcern(level))
 
-    async def _end_abandoned(self, level: str, rest: float) -> None:
+    async def _end_abandoned(self) -> None:
         """End transactions that MongoDB would keep for a minute otherwise.
 
         Should one only have been slow, it is repeated.
@@ -113,13 +122,15 @@ class Mongo:
         if time.monotonic() - self._ended < PATIENCE:
             return
         self._ended = time.monotonic()
-        abandoned: Document = {
-            "type": "idleSession",
-            "appName": self._name,
-            "transaction.parameters.readConcern.level": level,
-            "transaction.timeInactiveMicros": {"$gt": int(rest * 1e6)},
-        }
-        stages: list[Document] = [{"$currentOp": {"idleSessions": True}}, {"$match": abandoned}]
+        abandoned = [
+            {
+                "transaction.parameters.readConcern.level": level,
+                "transaction.timeInactiveMicros": {"$gt": int(seconds * 1e6)},
+            }
+            for level, seconds in ((BRISK, ABANDONED), (RESTING, self._longest_rest))
+        ]
+        ours = {"type": "idleSession", "appName": self._name, "$or": abandoned}
+        stages: list[Document] = [{"$currentOp": {"idleSessions": True}}, {"$match": ours}]
         try:
             with pymongo.timeout(ENDING_TIMEOUT):
                 found = await (await self._client.admin.aggregate(stages)).to_list()

@@ -17,6 +17,9 @@ EXPIRED_AT_ONCE = 100
 OUTDATED_AT_ONCE = 100
 
 
+PAGE_BYTES = 4 * 1024 * 1024  # of data in a page
+
+
 class LeaseLost(Exception):
     """Somebody else has the item by now: what was done for it must not count."""
 
@@ -240,8 +243,10 @@ class QueueRepository:
 
     async def page(
         self, user_id: str, statuses: Sequence[Status], after: int, limit: int, timeout: float
-    ) -> tuple[int, list[Item]]:
-        """How many items of these statuses the user has, and those behind number `after`."""
+    ) -> tuple[int, list[Item], bool]:
+        """How many items of these statuses the user has, those behind number `after`, and whether
+        there are more. They are fewer than `limit` when their data are large.
+        """
         where: Document = {
             "user": user_id,
             "status": {"$in": [status.value for status in statuses]},
@@ -249,8 +254,15 @@ class QueueRepository:
         with available(timeout):
             count = await self._items.count_documents(where)
             behind = {**where, "number": {"$gt": after}}
-            found = await self._items.find(behind).sort("number", 1).limit(limit).to_list()
-        return count, [_decode(doc) for doc in found]
+            found: list[Item] = []
+            size = 0
+            cursor = self._items.find(behind, batch_size=20).sort("number", 1).limit(limit + 1)
+            async for doc in cursor:
+                size += len(doc["data"])
+                if found and (len(found) == limit or size > PAGE_BYTES):
+                    return count, found, True
+                found.append(_decode(doc))
+        return count, found, False
 
     async def outdated(self, now: int, timeout: float) -> list[Item]:
         """Some of what ended badly and was kept long enough.

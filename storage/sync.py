@@ -24,8 +24,6 @@ from storage.locks import UserLocks
 from storage.mongo import Collection, Document, Mongo, available
 from storage.names import META, SYNC_ENTITIES, SYNC_HEADS, SYNC_LOG
 
-LEVEL = "snapshot"  # read concern of pushes, see Mongo.transaction
-REST = 1.0  # seconds that a push may rest between two statements
 ROWS_AT_ONCE = 500  # read, decoded and handed on in one turn of the loop
 
 
@@ -123,7 +121,7 @@ class SyncRepository:
 
         async with self._locks.held(user_id, timeout):
             with available(timeout):
-                while not await self._mongo.transaction(work, LEVEL, REST):
+                while not await self._mongo.transaction(work):
                     await self._begin(user_id)
 
     async def _begin(self, user_id: str) -> None:

@@ -17,8 +17,6 @@ from storage.names import QUEUE_HEADS
 
 T = TypeVar("T")
 
-LEVEL = "majority"  # read concern of units, see Mongo.transaction
-
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -35,17 +33,23 @@ class Units:
 
     name = "units"
 
-    def __init__(self, mongo: Mongo, rest: float) -> None:
-        """`rest`: seconds that a unit may rest between two statements; then it is ended."""
+    def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._rest = rest
         self._heads: Collection = mongo.collection(QUEUE_HEADS)
         self._locks = UserLocks()
 
-    async def run(self, user_id: str, work: Callable[[Unit], Awaitable[T]], timeout: float) -> T:
+    async def run(
+        self,
+        user_id: str,
+        work: Callable[[Unit], Awaitable[T]],
+        timeout: float,
+        *,
+        rests: bool = False,
+    ) -> T:
         """Carry out `work`, perhaps several times but once in effect.
 
-        What it raises undoes it. Raises AppError `erased` and `unavailable`.
+        It `rests` if it may wait for anything but MongoDB. What it raises undoes it. Raises AppError
+        `erased` and `unavailable`.
         """
 
         async def step(session: AsyncClientSession) -> tuple[T] | None:
@@ -59,25 +63,12 @@ class Units:
             return (await work(Unit(user_id, head["number"], session)),)
 
         async with self._locks.held(user_id, timeout):
-            return await self._run(user_id, step, timeout)
-
-    async def _run(
-        self,
-        user_id: str,
-        step: Callable[[AsyncClientSession], Awaitable[tuple[T] | None]],
-        timeout: float,
-    ) -> T:
-        with available(timeout):
-            while (result := await self._transaction(step)) is None:
-                # Outside of a transaction, which a concurrent first one would end.
-                begin = {"$setOnInsert": {"number": 0}}
-                await self._heads.update_one({"_id": user_id}, begin, upsert=True)
+            with available(timeout):
+                while (result := await self._mongo.transaction(step, rests=rests)) is None:
+                    # Outside of a transaction, which a concurrent first one would end.
+                    begin = {"$setOnInsert": {"number": 0}}
+                    await self._heads.update_one({"_id": user_id}, begin, upsert=True)
         return result[0]
-
-    async def _transaction(
-        self, step: Callable[[AsyncClientSession], Awaitable[tuple[T] | None]]
-    ) -> tuple[T] | None:
-        return await self._mongo.transaction(step, LEVEL, self._rest)
 
     async def holds(self, user_id: str, timeout: float) -> bool:
         """Whether there was ever a unit, or a tombstone stands."""

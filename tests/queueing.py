@@ -180,7 +180,7 @@ def an_instance(stores: Mapping[str, Any], clock: Clock, **settings: Any) -> Ins
     """An instance of the queue; its `mongo` is to be closed."""
     wanted = Settings(**{**QUICK, **stores, **settings})
     mongo = Mongo(stores["mongodb_uri"], stores["mongodb_db"])
-    indexes, units, registry = Indexes(mongo), Units(mongo, 30.0), CollectorRegistry()
+    indexes, units, registry = Indexes(mongo), Units(mongo), CollectorRegistry()
     resources = ResourceRepository(mongo, indexes)
     repository = QueueRepository(
         mongo,

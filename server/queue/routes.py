@@ -24,7 +24,7 @@ MAX_KEY = 100  # characters of an Idempotency-Key
 async def add(request: web.Request) -> web.Response:
     """POST /api/sync/add."""
     identity = await identify(request)
-    body = parse(AddBody, await read_json(request, MAX_BODY))
+    body = parse(AddBody, await read_json(request, MAX_BODY, mend=True))
     item = await request.app[QUEUE].add(identity.user_id, body, _key(request))
     return _said("Item added to sync queue", 201, syncItem=item.document())
 
@@ -32,7 +32,7 @@ async def add(request: web.Request) -> web.Response:
 async def bulk(request: web.Request) -> web.Response:
     """POST /api/sync/bulk."""
     identity = await identify(request)
-    body = parse(Bulk, await read_json(request, MAX_BODY))
+    body = parse(Bulk, await read_json(request, MAX_BODY, mend=True))
     items = await request.app[QUEUE].add_all(identity.user_id, body.items, _key(request))
     shown = [item.document() for item in items]
     return _said("Items added to sync queue", 201, count=len(items), syncItems=shown)
@@ -58,12 +58,11 @@ async def failed(request: web.Request) -> web.Response:
 async def _list(request: web.Request, message: str, statuses: Sequence[Status]) -> web.Response:
     identity = await identify(request)
     query = read_query(QueuePage, request)
-    count, found = await request.app[QUEUE].page(
-        identity.user_id, statuses, query.cursor, query.limit + 1
+    count, found, more = await request.app[QUEUE].page(
+        identity.user_id, statuses, query.cursor, query.limit
     )
-    shown = found[: query.limit]
-    cursor = shown[-1].number if len(found) > len(shown) else None
-    syncs = [item.document() for item in shown]
+    cursor = found[-1].number if more else None
+    syncs = [item.document() for item in found]
     return _said(message, count=count, syncs=syncs, cursor=cursor)
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import orjson
 
-from domain.errors import AppError, Code
+from domain.errors import AppError, Code, refuse_field
 from domain.queue import AddBody, Item, Method, Status, retry_delay
 from domain.stats import canonical
 from realtime.live import Live
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 TIMEOUT = 6.0  # seconds for the store
 AT_ONCE = 50  # items of one `/process`
 MAX_ITEMS = 5_000  # of one user, not completed
+MAX_DATA = 256 * 1024  # bytes of an item's data, as of any other REST body
 NUMBERS = 1_000  # numbers of a unit: more than a bulk has items
 FOR_THE_HANDLER = 0.9  # of the lease; the rest is for noting how it went
 
@@ -91,11 +92,15 @@ class QueueService:
 
     def _item(self, user_id: str, body: AddBody, place: "_Place") -> Item:
         item_id, now = str(uuid4()), self._clock()
+        if len(orjson.dumps(body.data)) > MAX_DATA:
+            raise refuse_field(Code.INVALID_VALUE, "data", f"must be at most {MAX_DATA} bytes")
         path, method, target_id = self._handlers.endpoints.target(body, item_id, user_id)
         given_id = None if target_id == item_id else target_id
         content = [path, method, given_id, body.data, body.base_version]
-        operation = body.operation_id
-        if operation is None and place.key is not None:
+        operation = None
+        if body.operation_id is not None:
+            operation = f"op {body.device_id or ''} {body.operation_id}"
+        elif place.key is not None:
             operation = f"key {place.at} {place.key}"
             content.append(place.of)
         return Item(
@@ -206,7 +211,7 @@ class QueueService:
         try:
             async with asyncio.timeout(seconds):
                 response = await self._units.run(
-                    item.user_id, lambda unit: self._effect(unit, item), seconds
+                    item.user_id, lambda unit: self._effect(unit, item), seconds, rests=True
                 )
         except LeaseLost:
             return Status.PROCESSING
@@ -235,7 +240,7 @@ class QueueService:
         return response
 
     async def _conflicted(self, item: Item, error: Stale) -> Status:
-        now, server = self._clock(), error.server.shown()
+        now, server = self._clock(), error.server.shown() if error.server else None
         kept = await self._repository.put_back(
             item, Status.CONFLICT, error.message, now, 0, TIMEOUT, server
         )
@@ -265,8 +270,8 @@ class QueueService:
 
     async def page(
         self, user_id: str, statuses: Sequence[Status], after: int, limit: int
-    ) -> tuple[int, list[Item]]:
-        """How many items of these statuses there are, and a page of them."""
+    ) -> tuple[int, list[Item], bool]:
+        """How many items of these statuses there are, a page of them, and whether more follow."""
         return await self._repository.page(user_id, statuses, after, limit, TIMEOUT)
 
     async def clear(self, user_id: str) -> int:
@@ -304,6 +309,8 @@ class QueueService:
             item = await self._repository.read_in(unit, item_id)
             if item.status is Status.PROCESSING:
                 raise AppError(Code.ITEM_BUSY, "It is being processed: try again in a moment")
+            if item.status is Status.COMPLETED:
+                raise AppError(Code.ITEM_BUSY, "It is completed, and leaves by itself")
             await self._repository.discard(unit, item)
 
         await self._units.run(user_id, work, TIMEOUT)

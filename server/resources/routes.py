@@ -58,7 +58,7 @@ def endpoints(kind: Resource) -> list[Endpoint]:
 
     async def create(request: web.Request) -> web.Response:
         identity = await identify(request)
-        data = _object(await read_json(request))
+        data = _object(await read_json(request, mend=True))
         body, doc_id = kind.parse(data), given_id(data) or str(uuid4())
         service = request.app[RESOURCES]
         document = await service.units.run(
@@ -69,7 +69,7 @@ def endpoints(kind: Resource) -> list[Endpoint]:
     async def change(request: web.Request) -> web.Response:
         identity = await identify(request)
         doc_id = parse_id(request.match_info["id"], "id")
-        data = _object(await read_json(request))
+        data = _object(await read_json(request, mend=True))
         if given_id(data) not in (None, doc_id):
             raise AppError(Code.INVALID_ID, "id: must be the id in the path")
         body, versions, service = kind.parse(data), _versions(request), request.app[RESOURCES]

@@ -15,7 +15,7 @@ Versions = Collection[int] | None
 class Stale(AppError):
     """Another version stands than the one that the change is for: `server` is it."""
 
-    def __init__(self, server: Document) -> None:
+    def __init__(self, server: Document | None) -> None:
         super().__init__(
             Code.PRECONDITION_FAILED, "Another version stands by now: get the newest first"
         )
@@ -35,21 +35,26 @@ class ResourceService:
     async def create(self, unit: Unit, kind: Resource, doc_id: str, body: Payload) -> Document:
         """Add a document; raises AppError `id_taken` or `missing_field`."""
         now = self._clock()
-        document = Document(doc_id, kind.new(body, now), now, now)
+        document = Document(doc_id, kind.new(body, now), now, now, unit.number)
         await self.repository.insert(unit, kind, document)
         return document
 
     async def change(
         self, unit: Unit, kind: Resource, doc_id: str, body: Payload, versions: Versions = None
     ) -> Document:
-        """Replace some fields; raises AppError `not_found`, or Stale."""
-        stored = await self._stored(unit, kind, doc_id, versions)
+        """Replace some fields; raises AppError `not_found`, or Stale, also when it is gone."""
+        try:
+            stored = await self._stored(unit, kind, doc_id, versions)
+        except AppError as error:
+            if error.code is Code.NOT_FOUND and versions is not None:
+                raise Stale(None) from None
+            raise
         changed = Document(
             doc_id,
             {**stored.fields, **kind.changed(body)},
             stored.created_at,
             max(self._clock(), stored.updated_at),
-            stored.version + 1,
+            unit.number,
         )
         await self.repository.replace(unit, kind, changed)
         return changed

@@ -130,10 +130,10 @@ class SyncService:
         cursor = None if given is None else parse_time(given, "lastSyncTimestamp")
         if token is not None:
             cursor = token.cursor or None
-        if body.epoch is not None and body.epoch != await self.epoch():
+        if cursor and body.epoch is not None and body.epoch != await self.epoch():
             raise _full_sync("The database is another one")
         if (
-            cursor is not None
+            cursor  # none, and 0, get everything
             and self._kept
             and cursor < self._clock() - self._kept
             and cursor != await self._repository.stamp(user_id, PULL_TIMEOUT)  # it missed nothing

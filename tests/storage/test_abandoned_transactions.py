@@ -13,10 +13,11 @@ from tests.storage.conftest import NewMongo
 DIES = """
 import os, sys
 from pymongo import MongoClient
+from pymongo.read_concern import ReadConcern
 
-client = MongoClient(sys.argv[1], appname="livetally")
+client = MongoClient(sys.argv[1], appname="livetally " + sys.argv[2])
 session = client.start_session()
-session.start_transaction()
+session.start_transaction(read_concern=ReadConcern("snapshot"))
 client[sys.argv[2]].things.update_one({"_id": 1}, {"$set": {"n": 100}}, session=session)
 os.kill(os.getpid(), 9)
 """

@@ -16,7 +16,6 @@ from storage.units import Unit, Units
 
 NOW = 1_700_000_000_000
 TIMEOUT = 10.0
-REST = 30.0  # seconds
 MANY = 20_000
 USERS = 20
 
@@ -30,7 +29,7 @@ async def queue(mongo: Mongo) -> QueueRepository:
 
 @pytest.fixture
 def units(mongo: Mongo) -> Units:
-    return Units(mongo, REST)
+    return Units(mongo)
 
 
 def an_item(name: str, user: str = "ada", number: int = 1, **rest: Any) -> Item:

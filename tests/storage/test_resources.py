@@ -25,7 +25,7 @@ class Kept:
 
     def __init__(self, mongo: Mongo) -> None:
         self.repository = ResourceRepository(mongo, Indexes(mongo))
-        self.units = Units(mongo, 30.0)
+        self.units = Units(mongo)
 
     async def insert(self, doc_id: str, amount: str, user: str = "ada", kind: Any = None) -> None:
         fields = {(kind or EXPENSES).amount: Decimal(amount), "category": ""}

@@ -7,12 +7,11 @@ from pymongo.read_concern import ReadConcern
 
 from domain.errors import AppError, Code
 from server.embedded import PrivateServer
-from storage.mongo import Collection, Mongo
-from storage.units import LEVEL, Unit, Units
+from storage.mongo import RESTING, Collection, Mongo
+from storage.units import Unit, Units
 from tests.storage.conftest import NewMongo, suspended, unavailable
 
 TIMEOUT = 10.0
-REST = 30.0  # seconds
 
 
 @pytest.fixture
@@ -25,13 +24,13 @@ async def notes(mongo: Mongo) -> Collection:
 
 @pytest.fixture
 def units(mongo: Mongo) -> Units:
-    return Units(mongo, REST)
+    return Units(mongo)
 
 
 @pytest.fixture
 def others(new_mongo: NewMongo, mongodb_uri: str) -> Units:
     """Another instance's."""
-    return Units(new_mongo(mongodb_uri), REST)
+    return Units(new_mongo(mongodb_uri))
 
 
 async def number(unit: Unit) -> int:
@@ -181,7 +180,7 @@ async def test_somebody_who_never_had_a_unit_can_be_erased_too(units: Units) -> 
 async def test_while_the_store_is_away_it_says_so_in_time_and_goes_on_afterwards(
     new_mongo: NewMongo, own_mongod: PrivateServer
 ) -> None:
-    units = Units(new_mongo(own_mongod.url), 0.5)
+    units = Units(new_mongo(own_mongod.url))
     assert await units.run("ada", number, TIMEOUT) == 1
     async with suspended(own_mongod):
         assert await unavailable(lambda: units.run("ada", number, 0.5)) < 4.0
@@ -193,13 +192,13 @@ async def test_a_unit_whose_process_died_is_ended_so_that_its_user_can_go_on(
 ) -> None:
     session = others._mongo._client.start_session()
     await units.run("ada", number, TIMEOUT)
-    await session.start_transaction(read_concern=ReadConcern(LEVEL))
+    await session.start_transaction(read_concern=ReadConcern(RESTING))
     heads = others._heads
     await heads.update_one({"_id": "ada"}, {"$inc": {"number": 1}}, session=session)
     # From here on nobody cares for this transaction.
     assert await unavailable(lambda: units.run("ada", number, 1.5)) < 5.0
-    impatient = Units(units._mongo, 0.5)
-    assert await impatient.run("ada", number, TIMEOUT) == 2
+    units._mongo._longest_rest = 0.5
+    assert await units.run("ada", number, TIMEOUT) == 2
     await session.end_session()
 
 
@@ -214,10 +213,11 @@ async def test_units_of_another_database_are_never_ended(
         await go_on.wait()
         return unit.number
 
-    running = asyncio.create_task(Units(other, REST).run("ada", long, TIMEOUT))
+    running = asyncio.create_task(Units(other).run("ada", long, TIMEOUT, rests=True))
     await begun.wait()
     begun.clear()
-    await units._mongo._end_abandoned(LEVEL, 0.0)
+    units._mongo._longest_rest = 0.0
+    await units._mongo._end_abandoned()
     go_on.set()
     assert await running == 1
     assert not begun.is_set()  # nor repeated

@@ -27,7 +27,7 @@ Text = Annotated[str, Field(max_length=5_000)]
 class Document:
     """One stored document of one user; times in milliseconds.
 
-    `version` grows with every change, and is never that of an earlier document of this id.
+    `version` grows by one with every change.
     """
 
     id: str

@@ -48,8 +48,8 @@ class Units:
     ) -> T:
         """Carry out `work`, perhaps several times but once in effect.
 
-        It `rests` if it may wait for anything but MongoDB. What it raises undoes it. Raises AppError
-        `erased` and `unavailable`.
+        It `rests` if it may wait for anything but MongoDB. What it raises undoes it.
+        Raises AppError `erased` and `unavailable`.
         """
 
         async def step(session: AsyncClientSession) -> tuple[T] | None:

@@ -35,7 +35,7 @@ class ResourceService:
     async def create(self, unit: Unit, kind: Resource, doc_id: str, body: Payload) -> Document:
         """Add a document; raises AppError `id_taken` or `missing_field`."""
         now = self._clock()
-        document = Document(doc_id, kind.new(body, now), now, now, unit.number)
+        document = Document(doc_id, kind.new(body, now), now, now)
         await self.repository.insert(unit, kind, document)
         return document
 
@@ -54,7 +54,7 @@ class ResourceService:
             {**stored.fields, **kind.changed(body)},
             stored.created_at,
             max(self._clock(), stored.updated_at),
-            unit.number,
+            stored.version + 1,
         )
         await self.repository.replace(unit, kind, changed)
         return changed

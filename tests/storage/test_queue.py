@@ -75,7 +75,7 @@ async def test_every_field_comes_back_as_it_was(units: Units, queue: QueueReposi
         content=b"\x00\xff",
     )
     await insert(units, queue, [item])
-    assert (await queue.page("ada", [Status.PENDING], 0, 10, TIMEOUT)) == (1, [item])
+    assert (await queue.page("ada", [Status.PENDING], 0, 10, TIMEOUT)) == (1, [item], False)
 
 
 async def test_a_claim_is_by_priority_then_number_and_only_of_what_is_due_and_free(
@@ -254,9 +254,9 @@ async def test_with_20_000_items_lists_and_depths_sort_nothing(
     full: QueueRepository, mongo: Mongo, commands: Commands
 ) -> None:
     pending = (Status.PENDING, Status.PROCESSING)
-    count, page = await full.page("u2", pending, 0, 101, TIMEOUT)
+    count, page, _ = await full.page("u2", pending, 0, 101, TIMEOUT)
     assert (count, len(page)) == (1_000, 101)
-    _, behind = await full.page("u2", pending, page[50].number, 101, TIMEOUT)
+    _, behind, _ = await full.page("u2", pending, page[50].number, 101, TIMEOUT)
     assert behind[0] == page[51]
     await full.outdated(NOW, TIMEOUT)
     await check_plans(mongo, commands, most=1_000)

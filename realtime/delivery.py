@@ -181,6 +181,8 @@ class Delivery:
                     self._deliver(user, stats.rev, self._stats.encode(stats), None)
 
     def _behind(self, user: str, rev: int) -> bool:
+        if self._stats.committing(user):
+            return False  # what was read is told in a moment
         room = self._rooms.room(user)
         if room is not None and room.rev < rev:
             return True

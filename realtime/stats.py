@@ -144,6 +144,10 @@ class StatsService:
         """The stored revs of those users that have any."""
         return await self._repository.revs(users, self._limits.read_timeout)
 
+    def committing(self, user: str) -> bool:
+        """Whether a commit of the user's is under way here: it will be announced."""
+        return user in self._busy
+
     async def count(self) -> int:
         """About how many users have stats."""
         return await self._repository.count(self._limits.read_timeout)

@@ -80,7 +80,7 @@ class AccountRepository:
 
         Raises AppError `id_taken`, `username_taken`, `email_taken`, or `erased`.
         """
-        await self._indexes.made(timeout)
+        await self._indexes.made(USERS, timeout=timeout)
         try:
             with available(timeout):
                 await self._users.insert_one(_encode(account))
@@ -95,7 +95,7 @@ class AccountRepository:
 
         Raises AppError `username_taken`, `email_taken`.
         """
-        await self._indexes.made(timeout)
+        await self._indexes.made(USERS, timeout=timeout)
         try:
             with available(timeout):
                 done = await self._users.replace_one(
@@ -121,7 +121,7 @@ class AccountRepository:
                     {"createdAt": {"$gt": DatetimeMS(made)}},
                 ]
             }
-        await self._indexes.made(timeout)
+        await self._indexes.made(USERS, timeout=timeout)
         with available(timeout):
             found = await (
                 self._users.find(where).sort([("createdAt", 1), ("_id", 1)]).limit(limit).to_list()
@@ -134,7 +134,7 @@ class AccountRepository:
         The order is the index': who has the prefix itself as the rest of a name comes before
         who has a longer one.
         """
-        await self._indexes.made(timeout)
+        await self._indexes.made(USERS, timeout=timeout)
         with available(timeout):
             found = await (
                 self._users.find(search_filter(prefix)).hint(SEARCH_INDEX).limit(limit).to_list()

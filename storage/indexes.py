@@ -60,19 +60,20 @@ INDEXES: dict[str, list[IndexModel]] = {
 
 
 class Indexes:
-    """Makes the indexes, once; what depends on them calls `made` first."""
+    """Makes a collection's indexes before it is first used; what depends on them calls `made`."""
 
     def __init__(self, mongo: Mongo) -> None:
         self._mongo = mongo
-        self._made = False
+        self._made: set[str] = set()
         self._lock = asyncio.Lock()
 
-    async def made(self, timeout: float) -> None:
-        """Return when all indexes stand; raises AppError `unavailable`."""
-        if self._made:
+    async def made(self, *collections: str, timeout: float) -> None:
+        """Return when the indexes of these collections stand; raises AppError `unavailable`."""
+        if self._made.issuperset(collections):
             return
         with available(timeout):
             async with self._lock:
-                for collection, models in INDEXES.items():
-                    await self._mongo.collection(collection).create_indexes(models)
-        self._made = True
+                for name in collections:
+                    if name not in self._made:
+                        await self._mongo.collection(name).create_indexes(INDEXES[name])
+                        self._made.add(name)

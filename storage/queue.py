@@ -41,7 +41,7 @@ class QueueRepository:
 
     async def ready(self, timeout: float) -> None:
         """Return when the indexes stand."""
-        await self._indexes.made(timeout)
+        await self._indexes.made(QUEUE, timeout=timeout)
 
     async def by_operation(self, unit: Unit, operations: Sequence[str]) -> dict[str, Item]:
         """The items that were added under these operation ids."""

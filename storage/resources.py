@@ -50,7 +50,7 @@ class ResourceRepository:
         where: Document = {"user": user_id, "kind": kind.name}
         if after is not None:
             where["id"] = {"$gt": after}
-        await self._indexes.made(timeout)
+        await self._indexes.made(RESOURCES, timeout=timeout)
         with available(timeout):
             found = await self._documents.find(where).sort("id", 1).limit(limit).to_list()
         return [_decode(doc) for doc in found]

@@ -41,7 +41,7 @@ class SessionRepository:
 
     async def insert(self, session: Session, timeout: float) -> None:
         """Begin a session."""
-        await self._indexes.made(timeout)
+        await self._indexes.made(SESSIONS, timeout=timeout)
         with available(timeout):
             await self._sessions.insert_one({"_id": session.id, **_encode(session)})
 
@@ -113,7 +113,6 @@ class SessionRepository:
 
     async def newest_end(self, timeout: float) -> int:
         """When the last session has ended (ms, the database's clock); 0 when none has."""
-        await self._indexes.made(timeout)
         with available(timeout):
             found = await (
                 self._sessions.find({"endedAt": {"$exists": True}})

@@ -93,7 +93,7 @@ class SyncRepository:
         `keys` are the entities to read: those changed and their parents. `decide` may be asked
         more than once. Nothing is stored when it answers nothing. Raises AppError `erased`.
         """
-        await self._indexes.made(timeout)
+        await self._indexes.made(SYNC_ENTITIES, SYNC_LOG, timeout=timeout)
         wanted = [_row_id(user_id, key) for key in keys]
         op_ids = [_op_id(user_id, change.op_key) for change in changes]
 

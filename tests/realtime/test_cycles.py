@@ -9,9 +9,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 
 import realtime.transport.session
 import realtime.transport.wire
+import storage.redis
+import storage.roster_scripts
+import storage.throttle
+from storage.redis import Script
 from tests.polling import poller
 from tests.serving import Served, serving
 from tests.traces import eventually, in_process
@@ -27,8 +32,19 @@ async def brisk(stores: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Asyn
     """A server whose timers of ended connections run out soon, so that they hold nothing."""
     monkeypatch.setattr(realtime.transport.wire, "CLOSE_LINGER", LINGER)
     monkeypatch.setattr(realtime.transport.session, "UPGRADE_TIMEOUT", UPGRADE)
+    await load_scripts(stores["redis_url"])
     async with serving(**stores) as served:
         yield served
+
+
+async def load_scripts(redis_url: str) -> None:
+    """Let Redis know all scripts: a timer's may run for the first time while garbage is counted."""
+    modules = (storage.redis, storage.roster_scripts, storage.throttle)
+    scripts = [one for module in modules for one in vars(module).values() if type(one) is Script]
+    assert scripts
+    async with Redis.from_url(redis_url) as redis:
+        for script in scripts:
+            await redis.script_load(script.source)
 
 
 @contextmanager

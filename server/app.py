@@ -193,7 +193,7 @@ def create_app(settings: Settings) -> web.Application:
         *well_known.ENDPOINTS,
         *docs.endpoints(),
     ]
-    docs.publish(document(endpoints, VERSION))
+    docs.publish(lambda: document(endpoints, VERSION))
     app.add_routes(endpoint.route() for endpoint in endpoints)
     live.gateway.io.attach(app, SOCKET_PATH)
 

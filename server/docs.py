@@ -1,7 +1,8 @@
 """What the API says of itself: `/openapi.json`, and `/docs` for people to read it."""
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,11 +65,12 @@ class Docs:
 
     def __init__(self) -> None:
         self._files = read_files()
-        self._document = _served(b"{}", "application/json", PLAIN)
+        self._make: Callable[[], Mapping[str, Any]] = dict
+        self._document: Served | None = None
 
-    def publish(self, document: Mapping[str, Any]) -> None:
-        """Serve `document` as `/openapi.json` from now on."""
-        self._document = _served(orjson.dumps(document), "application/json", PLAIN)
+    def publish(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Serve what `make` returns as `/openapi.json`; it is made when it is asked for first."""
+        self._make = make
 
     def endpoints(self) -> list[Endpoint]:
         """Its routes, which are in the document like all others."""
@@ -93,7 +95,13 @@ class Docs:
 
     async def show_document(self, request: web.Request) -> web.Response:
         """GET /openapi.json."""
+        if self._document is None:
+            # The loop had better not wait for it: it takes some 60 ms.
+            self._document = await asyncio.to_thread(self._served_document)
         return self._document.answer(request)
+
+    def _served_document(self) -> Served:
+        return _served(orjson.dumps(self._make()), "application/json", PLAIN)
 
     async def show_page(self, request: web.Request) -> web.Response:
         """GET /docs."""

@@ -133,3 +133,8 @@ async def http(served: Served) -> AsyncIterator[aiohttp.ClientSession]:
     """An HTTP client of that server, not signed in."""
     async with aiohttp.ClientSession(served.url) as session:
         yield session
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """End-to-end tests first: what takes longest had better not be what is left in the end."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)

@@ -154,6 +154,8 @@ async def export_me(request: web.Request) -> web.StreamResponse:
     async with aclosing(request.app[ACCOUNTS].people.export(identity.user_id)) as records:
         first = await anext(records, None)  # what fails at once fails as a problem
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         try:
             if first is not None:
                 await _write(response, first)

@@ -55,7 +55,9 @@ async def test_it_has_every_features_records_of_the_person(
     await log_in(http, WORDS["username"], WORDS["password"])
     answer = await login.api.get(EXPORT)
     features = by_feature(records(answer))
-    assert features.keys() == {"account", "sessions", "stats", "presence"}
+    assert features.keys() == {"account", "sessions", "stats", "presence", "analytics"}
+    kinds = [record["kind"] for record in features["analytics"]]
+    assert kinds == ["consent", *["event"] * 3, "summary", "reject"]
     [account], [stats], [presence] = (features[n] for n in ("account", "stats", "presence"))
     me = (await login.api.get("/api/auth/me")).ok()["data"]["user"]
     assert {name: account[name] for name in me} == me
@@ -254,3 +256,15 @@ async def test_one_that_fails_in_its_midst_is_no_error_of_the_server(
     add(served, Many(5_000, fails_after=3_000))
     with pytest.raises(aiohttp.ClientError):
         await api.get(EXPORT)
+
+
+async def test_a_head_of_the_export_has_its_headers_and_no_body(
+    http: aiohttp.ClientSession,
+) -> None:
+    api = Api(http)
+    await api.patch(xp=1)
+    for _ in range(3):  # on one connection: a body would be taken for the next answer
+        answer = await api.send("HEAD", EXPORT)
+        assert (answer.status, answer.raw) == (200, b"")
+        assert answer.headers["Content-Type"] == "application/x-ndjson"
+        assert (await api.stats())["xp"] == 1

@@ -55,9 +55,7 @@ async def test_it_has_every_features_records_of_the_person(
     await log_in(http, WORDS["username"], WORDS["password"])
     answer = await login.api.get(EXPORT)
     features = by_feature(records(answer))
-    assert features.keys() == {"account", "sessions", "stats", "presence", "analytics"}
-    kinds = [record["kind"] for record in features["analytics"]]
-    assert kinds == ["consent", *["event"] * 3, "summary", "reject"]
+    assert features.keys() == {"account", "sessions", "stats", "presence"}
     [account], [stats], [presence] = (features[n] for n in ("account", "stats", "presence"))
     me = (await login.api.get("/api/auth/me")).ok()["data"]["user"]
     assert {name: account[name] for name in me} == me
